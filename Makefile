@@ -1,0 +1,66 @@
+# Every target is sufficient by itself on a fresh Debian 12 machine.
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+ARGS   ?=
+PYTHON ?= python3
+
+# What `make run` and everything else needs from the system; apt is asked only for what is missing.
+BUILD_PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev
+BOOTH_PACKAGES := mosquitto mosquitto-clients
+TEST_PACKAGES  := faketime iproute2 openssl strace
+CHECK_PACKAGES := systemd udev shellcheck
+
+.PHONY: help setup run test check bench lock schema runbook clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## everything into .venv/
+
+$(STAMP): requirements/build.lock requirements/dev.lock setup.cfg pyproject.toml
+	@sh provisioning/system-packages $(BUILD_PACKAGES) $(BOOTH_PACKAGES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## a booth with its broker, live on screen; ARGS="--help" for more
+	@$(BIN)/booth-agent demo $(ARGS)
+
+test: setup ## the whole suite, against real peers on loopback
+	@sh provisioning/system-packages $(TEST_PACKAGES)
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## types, lint, import rules, units, generated files
+	@sh provisioning/system-packages $(CHECK_PACKAGES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	shellcheck --shell=sh provisioning/system-packages systemd/check .ci/run
+	sh systemd/check
+	$(BIN)/python -m agent.contract.schema --check docs/contract.schema.json
+	$(BIN)/python docs/runbook/index.py --check
+
+bench: setup ## measure, compare, and write docs/performance.md
+	@sh provisioning/system-packages $(TEST_PACKAGES)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+schema: setup ## write docs/contract.schema.json from the types
+	$(BIN)/python -m agent.contract.schema docs/contract.schema.json
+
+runbook: setup ## write docs/runbook/README.md from the declarations
+	$(BIN)/python docs/runbook/index.py
+
+lock: setup ## pin every dependency again, with hashes
+	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --no-annotate --custom-compile-command "make lock" requirements/build.in -o requirements/build.lock
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --no-annotate --custom-compile-command "make lock" setup.cfg --all-extras -o requirements/dev.lock
+
+clean: ## forget .venv/ and every cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,315 @@
+"""Start here: the one page that wires the booth agent, and the only place that chooses real or simulated.
+
+kernel, devices ──> peripherals ──> Watch (judges) ──> Reporter ──> Publisher ──> Mqtt ──> broker
+                                                          │            ↑
+                                                          └─> Store ───┘
+"""
+
+import asyncio
+import logging
+import platform
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.contract.event import EventClass
+from agent.contract.messages import Incoming
+from agent.contract.state import Board, Capabilities
+from agent.contract.topics import Address, Topic
+from agent.contract.words import RESERVED_PERIPHERAL, printable
+from agent.devices.netlink import Links
+from agent.devices.sysfs import KernelFiles
+from agent.engine.command import Commander
+from agent.engine.configure import Configurer
+from agent.engine.echo import Echo
+from agent.engine.memory import Remembered
+from agent.engine.publish import Publisher
+from agent.engine.report import Booth, Priority, Reporter
+from agent.engine.watch import Watch
+from agent.peripherals import declared
+from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
+from agent.rules.health import Change, Now
+from agent.settings import PeripheralSettings, Settings
+from agent.system import process, service_manager
+from agent.system.broker import BrokerError, Dialer
+from agent.system.clock import SAVE_EVERY_S, Clock, MachineTimes, Times
+from agent.system.mqtt import Handlers, Mqtt
+from agent.system.outbox import Draft, Limits, Stamp
+from agent.system.store import Store
+from agent.system.threads import in_thread
+from agent.system.uevents import Uevent, Uevents
+
+log = logging.getLogger(__name__)
+
+_USB_SUBSYSTEMS = ("usb", "usbmisc", "tty")
+
+
+@dataclass
+class Machine:
+    """The machine under the agent; the simulated booth passes another."""
+
+    files: KernelFiles = field(default_factory=KernelFiles)
+    links: Links = field(default_factory=Links)
+    uevents: Uevents = field(default_factory=Uevents)
+    times: Times = field(default_factory=MachineTimes)
+
+
+class Agent:
+    """One booth's agent. Create it on the running loop; many can live in one process."""
+
+    def __init__(self, settings: Settings, state_dir: Path, machine: Machine | None = None, limits: Limits | None = None) -> None:
+        self._settings = settings
+        self._state_dir = state_dir
+        self._machine = machine or Machine()
+        self._boot_id = KernelFiles().text("proc/sys/kernel/random/boot_id") or "unknown"
+        self._address = Address(settings.booth.area, settings.booth.id)
+        self._clock = Clock(state_dir / "clock-floor", self._machine.times)
+        self._denied: set[str] = set()
+        self._dialer = Dialer(settings.broker)
+        self._store = Store(state_dir / "store.db", self._stamp, limits)
+        self._mqtt = Mqtt(
+            self._dialer,
+            settings.booth.id,
+            Handlers(self._connected, self._lost, self._received, self._room),
+            self._address.subscriptions(),
+            lambda: self._reporter.last_will(self._mqtt.session),
+        )
+        self._publisher = Publisher(self._address, self._mqtt, self._store, settings.reporting.heartbeat_s, self._refused)
+        self._reporter = Reporter(
+            self._booth(), self._publisher, _Recorder(self._store, self._stamp), self._now, self._clock.word, self._figures
+        )
+        self._echo = Echo(lambda word: self._publisher.send_once("echo", self._address.echo, word), self._own_state_changed)
+        self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
+        self._commander = Commander(self._address, self._publisher, self._clock.wall, self._clock.mono_s)
+        self._surroundings = Surroundings(
+            files=self._machine.files,
+            links=self._machine.links,
+            on_usb=lambda handler: self._machine.uevents.subscribe(_usb_only(handler)),
+            resolve=resolve,
+            broker=self._broker_view,
+            clock=lambda: ClockView(self._clock.synced(), self._clock.below_floor()),
+            agent=self._agent_view,
+            state_dir=state_dir,
+        )
+        own = PeripheralSettings(RESERVED_PERIPHERAL, declared()[RESERVED_PERIPHERAL], None)
+        self._configured = {item.name: item for item in (*settings.peripherals, own)}
+        self._watches = {
+            item.name: Watch(item.name, item.peripheral, item.options, self._now, self._judged)
+            for item in self._configured.values()
+        }
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; then say goodbye, within 5 s."""
+        self._start_kernel_events()
+        self._store.on_stored = self._publisher.events_stored
+        self._store.on_condition = self._own_state_changed
+        self._reporter.remember(Remembered.load(await self._store.open()), self._watches)
+        async with asyncio.TaskGroup() as group:
+            work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
+            work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
+            connection = group.create_task(self._mqtt.run())
+            watchdog = group.create_task(self._feed_watchdog())
+            service_manager.notify("READY=1")
+            await stop.wait()  # a task that fails cancels this: the group ends the process with its error
+            service_manager.notify("STOPPING=1")
+            for task in work:
+                task.cancel()
+            await self._say_goodbye()
+            connection.cancel()
+            watchdog.cancel()
+        await self._close()
+
+    # --- shutdown ---
+
+    async def _say_goodbye(self) -> None:
+        farewell = self._reporter.farewell()
+        await self._store.flushed(1.0)
+        await self._mqtt.close(farewell)
+
+    async def _close(self) -> None:
+        self._echo.stop()
+        self._reporter.close()
+        self._machine.links.close()
+        self._machine.uevents.close()
+        await self._publisher.close()
+        await self._store.close()
+
+    # --- what happens ---
+
+    def _connected(self) -> None:
+        log.info("connected to the broker")
+        service_manager.notify("STATUS=connected")
+        self._denied.clear()
+        self._reporter.connected(self._mqtt.session)
+        self._echo.connected()
+        self._own_state_changed()
+        self._wake("network")
+
+    def _lost(self, error: BrokerError) -> None:
+        log.warning("no connection to the broker: %s", error, extra={"reason": error.reason})
+        service_manager.notify(f"STATUS=not connected: {error}")
+        self._echo.stop()
+        self._wake("network")
+
+    def _received(self, message: Incoming) -> None:
+        topic = Topic.parse(message.topic)
+        if topic is None:
+            return
+        if topic.kind == "echo":
+            self._echo.received(message.payload)
+        elif topic.kind == "desired":
+            self._configurer.desired(topic, message)
+        elif topic.kind == "cmd-req":
+            self._commander.request(topic, message)
+
+    def _room(self) -> None:
+        self._publisher.pump()
+
+    def _refused(self, topic: str) -> None:
+        self._denied.add(topic.removeprefix(self._address.root + "/"))
+        self._own_state_changed()
+
+    def _judged(self, watch: Watch, changes: tuple[Change, ...]) -> None:
+        self._reporter.judged(watch, changes)
+
+    def _own_state_changed(self) -> None:
+        self._watches[RESERVED_PERIPHERAL].wake()
+
+    def _wake(self, kind: str) -> None:
+        for watch in self._watches.values():
+            if watch.peripheral.kind == kind:
+                watch.wake()
+
+    def _record(self, class_: EventClass, code: str, data: dict[str, Any]) -> None:
+        self._store.append(Draft(class_, code, None, data, self._stamp()))
+
+    # --- what the parts ask for ---
+
+    def _now(self) -> Now:
+        return Now(self._clock.mono_s(), self._clock.wall())
+
+    def _stamp(self) -> Stamp:
+        return Stamp(self._clock.wall(), int(self._clock.mono_s() * 1000), self._clock.word(), self._boot_id)
+
+    def _figures(self) -> Mapping[str, float | int]:
+        return process.figures() | {"queue_depth": self._store.depth}
+
+    def _agent_view(self) -> AgentView:
+        return AgentView(self._store.condition, tuple(sorted(self._denied)[:5]), self._echo.heard)
+
+    async def _broker_view(self) -> BrokerView:
+        host = self._settings.broker.host
+        if not self._mqtt.connected:
+            error = self._mqtt.last_error
+            return BrokerView(None if error is None else f"{error.stage}:{error.reason}", host)
+        figures = self._mqtt.figures
+        if figures is None:
+            return BrokerView("connected", host, self._mqtt.local_host)
+        return BrokerView(
+            "connected", host, self._mqtt.local_host, round(figures.rtt_ms, 1), figures.segments_out, figures.retransmitted
+        )
+
+    def _source_of(self, name: str) -> Callable[[Any], Any]:
+        configured = self._configured[name]
+        return lambda signals: configured.peripheral.open(configured.options, self._surroundings, signals)
+
+    def _booth(self) -> Booth:
+        files = self._machine.files
+        reporting = self._settings.reporting
+        board = Board(
+            model=_text(files.text("proc/device-tree/model") or files.text("sys/class/dmi/id/product_name")),
+            os=_text(_os_name(files)),
+            kernel=platform.release(),
+            architecture=platform.machine(),
+        )
+        return Booth(
+            address=self._address,
+            boot_id=self._boot_id,
+            board=board,
+            hours=self._settings.hours,
+            services=self._settings.services,
+            heartbeat_s=reporting.heartbeat_s,
+            telemetry_s=reporting.telemetry_s,
+            alarm_after_s=reporting.alarm_after_s,
+            capabilities=Capabilities(commands={}, policy_rules=[], light=[]),
+        )
+
+    def _start_kernel_events(self) -> None:
+        try:
+            self._machine.uevents.start()
+        except OSError as error:
+            log.warning("no kernel events about devices (%s): absent devices are tried at their interval", error.strerror)
+
+    # --- what time brings ---
+
+    async def _keep_clock_floor(self) -> None:
+        while True:
+            try:
+                await in_thread(self._clock.save_floor, "clock-floor")
+            except OSError as error:
+                log.warning("the clock floor was not saved: %s", error.strerror)
+            await asyncio.sleep(SAVE_EVERY_S)
+
+    async def _feed_watchdog(self) -> None:
+        """Fed by this loop, while the probe scheduler keeps its times: nothing distant can starve it."""
+        interval_s = service_manager.watchdog_interval_s()
+        if interval_s is None:
+            return
+        while True:
+            late = [name for name, watch in self._watches.items() if not watch.on_time()]
+            if late:
+                log.error("the probe scheduler is late: %s", ", ".join(late))
+            else:
+                service_manager.notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s)
+
+
+class _Recorder:
+    """The store, as the reporter needs it: with the moment filled in."""
+
+    def __init__(self, store: Store, stamp: Callable[[], Stamp]) -> None:
+        self._store = store
+        self._stamp = stamp
+
+    def event(self, class_: EventClass, code: str, peripheral: str | None, data: dict[str, Any], priority: Priority) -> None:
+        self._store.append(Draft(class_, code, peripheral, data, self._stamp(), priority))
+
+    def save(self, key: str, value: Any) -> None:
+        self._store.save(key, value)
+
+
+async def serve(settings: Settings, state_dir: Path) -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Agent(settings, state_dir).run(stop)
+
+
+async def resolve(host: str) -> list[str]:
+    """The addresses of a name, in a thread of its own: getaddrinfo has no deadline. Raises OSError."""
+    found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), "resolve")
+    return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
+
+
+def _usb_only(handler: Callable[[str, str], None]) -> Callable[[Uevent], None]:
+    def handle(event: Uevent) -> None:
+        if event.subsystem in _USB_SUBSYSTEMS:
+            handler(event.action, event.devpath)
+
+    return handle
+
+
+def _os_name(files: KernelFiles) -> str | None:
+    for line in (files.text("etc/os-release") or "").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return None
+
+
+def _text(value: str | None) -> str | None:
+    return printable(value.rstrip("\0")) if value else None

@@ -1,0 +1,93 @@
+"""Desired and reported documents: what the operator publishes, and what the booth answers."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from agent.contract.decode import BadJson, TooLarge, decode_object
+from agent.contract.typed import Invalid, Pattern, Problem, Range, build
+from agent.contract.words import Timestamp
+
+RefusalCode = Literal[
+    "bad-envelope", "bad-signature", "untrusted-key", "not-enough-signatures", "wrong-audience", "rollback", "conflict",
+    "expired", "too-large", "bad-json", "invalid", "unsupported", "below-floor",
+]  # fmt: skip
+LayerName = Literal["fleet", "area", "booth"]
+ReportedStatus = Literal["pending", "applying", "awaiting-confirmation", "applied", "rejected", "reverted", "stale", "drifted"]
+
+
+class Refusal(Exception):
+    """A document was not taken: its code, the path inside it where there is one, and the reason."""
+
+    def __init__(self, code: RefusalCode, path: str, message: str, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code: RefusalCode = code
+        self.path = path
+        self.message = message
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Document:
+    """The signed payload around a `doc`."""
+
+    schema: Literal[1]
+    audience: Annotated[str, Pattern("booth/v1/[a-z0-9_-]+/[a-z0-9_-]+", "the topic before /config/desired")]
+    rev: Annotated[int, Range(0, 2**53)]
+    epoch: Annotated[int, Range(0, 2**53)]
+    issued_at: Timestamp
+    doc: dict[str, Any]
+    not_after: Timestamp | None = None
+    confirm_s: Annotated[int, Range(10, 3600)] = 120
+
+
+def read_document(payload: bytes) -> Document:
+    """Read the payload of an envelope. Raises `Refusal`: `too-large`, `bad-json`, or `invalid` with every problem."""
+    try:
+        return build(Document, decode_object(payload))
+    except TooLarge as error:
+        raise Refusal("too-large", "", str(error)) from error
+    except BadJson as error:
+        raise Refusal("bad-json", "", str(error)) from error
+    except Invalid as error:
+        raise Refusal("invalid", error.problems[0].path, str(error), tuple(error.problems)) from error
+
+
+@dataclass(frozen=True)
+class LayerRevisions:
+    seen_rev: int
+    applied_rev: int | None
+
+
+@dataclass(frozen=True)
+class DocumentError:
+    layer: LayerName
+    code: RefusalCode
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """`B/config/reported` and `B/policy/reported`."""
+
+    status: ReportedStatus
+    layers: dict[LayerName, LayerRevisions | None]
+    effective_sha256: str | None
+    sections: dict[str, dict[str, Any]]
+    errors: list[DocumentError]
+    at: Timestamp
+
+
+@dataclass(frozen=True)
+class UpdateReported(Reported):
+    """`B/update/reported`. `from` and `to` are versions."""
+
+    from_: str | None = field(default=None, metadata={"key": "from"})
+    to: str | None = None
+    phase: Literal[
+        "idle", "downloading", "verified", "waiting-idle", "installing", "switching", "verifying", "committed",
+        "rolling-back", "rolled-back", "failed",
+    ] = "idle"  # fmt: skip
+    attempt: int = 0
+    pct: int | None = None
+    reason: str | None = None

@@ -1,0 +1,1 @@
+"""One protocol each: I/O and no opinion."""

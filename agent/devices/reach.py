@@ -1,0 +1,96 @@
+"""Whether the network behind the cable carries anything: gateway, and the operator's check page. No privilege."""
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from agent.contract.reasons import connect_reason, tls_reason
+
+GATEWAY_DEADLINE_S: Final = 1.5
+CHECK_DEADLINE_S: Final = 8.0
+_GATEWAY_PORT: Final = 53  # any port would do: a refusal is an answer too
+
+
+@dataclass(frozen=True)
+class CheckPage:
+    """The operator's page that answers 204. Raises ValueError from `parse` with what to write instead."""
+
+    host: str
+    port: int
+    target: str
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> "CheckPage":
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+            raise ValueError("write http://HOST/PATH or https://HOST/PATH of a page that answers 204")
+        tls = parts.scheme == "https"
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return cls(parts.hostname, parts.port or (443 if tls else 80), target, tls)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """`result`: `ok`, `portal` (somebody else answered), `http-<status>` (the page itself is broken),
+    `tls:<reason>` or `connect:<reason>`. `connect_ms` is the round trip of the TCP handshake."""
+
+    result: str
+    connect_ms: float | None = None
+
+
+async def check(page: CheckPage, address: str) -> CheckResult:
+    """Ask for the page at `address`, the resolved host."""
+    started_s = time.monotonic()
+    try:
+        async with asyncio.timeout(CHECK_DEADLINE_S):
+            reader, writer = await asyncio.open_connection(address, page.port)
+    except OSError as error:  # TimeoutError is one
+        return CheckResult(f"connect:{connect_reason(error)}")
+    connect_ms = round((time.monotonic() - started_s) * 1000, 1)
+    try:
+        async with asyncio.timeout(CHECK_DEADLINE_S):
+            if page.tls:
+                await writer.start_tls(ssl.create_default_context(), server_hostname=page.host)
+            return CheckResult(await _ask(reader, writer, page), connect_ms)
+    except ssl.SSLError as error:
+        return CheckResult(f"tls:{tls_reason(error)}", connect_ms)
+    except OSError as error:
+        return CheckResult(f"connect:{connect_reason(error)}", connect_ms)
+    finally:
+        writer.transport.abort()
+
+
+async def gateway_answers(address: str) -> bool | None:
+    """Whether the gateway sends anything back to a connection attempt; None if it stays silent."""
+    try:
+        async with asyncio.timeout(GATEWAY_DEADLINE_S):
+            _, writer = await asyncio.open_connection(address, _GATEWAY_PORT)
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        return None
+    except OSError:  # EHOSTUNREACH: the link layer found nobody
+        return False
+    writer.transport.abort()
+    return True
+
+
+async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, page: CheckPage) -> str:
+    request = f"GET {page.target} HTTP/1.1\r\nHost: {page.host}\r\nUser-Agent: booth-agent\r\nConnection: close\r\n\r\n"
+    writer.write(request.encode())
+    await writer.drain()
+    try:
+        status_line = (await reader.readuntil(b"\n")).decode("latin-1").split()
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return "portal"  # whoever it was, it was no HTTP server that we know
+    if len(status_line) < 2 or not status_line[0].startswith("HTTP/") or not status_line[1].isdigit():
+        return "portal"
+    status = int(status_line[1])
+    if status == 204:
+        return "ok"
+    # A portal answers in the page's stead, with a page or a redirection of its own (RFC 8910; 511 is RFC 6585).
+    return "portal" if status < 400 or status == 511 else f"http-{status}"

@@ -1,0 +1,79 @@
+"""USB devices as sysfs shows them: which is plugged where, and which node it has."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.contract.words import printable
+from agent.devices.sysfs import KernelFiles
+
+_DEVICES = "sys/bus/usb/devices"
+
+
+@dataclass(frozen=True)
+class UsbDevice:
+    """One plugged device. `path` is its sysfs name such as `1-1.2`; the texts are harmless already."""
+
+    path: str
+    vendor_id: str
+    product_id: str
+    vendor: str | None
+    product: str | None
+    serial: str | None
+
+    @property
+    def slot(self) -> str:
+        """The physical port, the same after every reboot: `usb-1.2`."""
+        return "usb-" + self.path.partition("-")[2]
+
+
+def find(files: KernelFiles, vendor_id: str, product_id: str, serial: str | None = None) -> UsbDevice | None:
+    """The first plugged device with these ids (four hex digits each), and this serial number if one is given."""
+    for device in plugged(files):
+        if (device.vendor_id, device.product_id) == (vendor_id, product_id) and serial in (None, device.serial):
+            return device
+    return None
+
+
+def plugged(files: KernelFiles) -> Iterator[UsbDevice]:
+    """Every plugged device, hubs included."""
+    for name in files.names(_DEVICES):
+        if ":" not in name and (device := _read(files, f"{_DEVICES}/{name}", name)) is not None:
+            yield device
+
+
+def printer_node(files: KernelFiles, device: UsbDevice) -> str | None:
+    """The usblp node of a printer (`dev/usb/lp0`); None while no driver has it.
+
+    Kernel documentation: drivers/usb/class/usblp.c registers `usbmisc/lp<N>` below the interface.
+    """
+    for interface in files.names(f"{_DEVICES}/{device.path}"):
+        if ":" in interface:
+            for node in files.names(f"{_DEVICES}/{device.path}/{interface}/usbmisc"):
+                if node.startswith("lp"):
+                    return f"dev/usb/{node}"
+    return None
+
+
+def of_tty(files: KernelFiles, tty: str) -> UsbDevice | None:
+    """The USB device behind a serial port such as `ttyUSB0`; None where it is not on USB."""
+    link = files.path(f"sys/class/tty/{tty}/device")
+    try:
+        place = link.resolve(strict=True)
+    except OSError:
+        return None
+    for directory in (place, *place.parents):
+        if (directory / "idVendor").exists():
+            return _read(files, str(directory.relative_to(files.root.resolve())), directory.name)
+    return None
+
+
+def _read(files: KernelFiles, directory: str, name: str) -> UsbDevice | None:
+    vendor_id, product_id = files.text(f"{directory}/idVendor"), files.text(f"{directory}/idProduct")
+    if vendor_id is None or product_id is None:
+        return None
+
+    def descriptor(attribute: str) -> str | None:
+        text = files.text(f"{directory}/{attribute}")
+        return printable(text) if text else None
+
+    return UsbDevice(name, vendor_id, product_id, descriptor("manufacturer"), descriptor("product"), descriptor("serial"))

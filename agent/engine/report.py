@@ -1,0 +1,373 @@
+"""From judgements to messages: health, services, alarms, the light, events, telemetry. Contract §2 to §6, §9, §10."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Protocol
+
+from agent import VERSION
+from agent.contract import alarm as contract_alarm
+from agent.contract import health as contract_health
+from agent.contract.decode import encode
+from agent.contract.event import EventClass, capped_data
+from agent.contract.messages import PUBLISHED, Message
+from agent.contract.state import Board, Capabilities, FactDeclaration, Hours, Meta, PeripheralMeta, State
+from agent.contract.topics import Address
+from agent.contract.typed import plain
+from agent.contract.words import ClockWord, ServiceWord, Status
+from agent.engine.memory import Remembered
+from agent.engine.publish import Publisher
+from agent.engine.watch import Watch
+from agent.rules.alarms import Alarm, AlarmKey, Step, due_in_s, track
+from agent.rules.declaration import Identity
+from agent.rules.health import Change, Judgement, Now
+from agent.rules.light import light
+from agent.rules.services import PeripheralState, ServiceRule, services, touched_by
+
+log = logging.getLogger(__name__)
+
+Priority = Literal[0, 1, 2]
+HEALTH_GAP_S: Final = 1.0  # at most one health message a second for one peripheral
+STARTING_S: Final = 25.0  # a device that has not answered its first question by then holds the booth up no longer
+
+_PRIORITIES: Final[Mapping[str, Priority]] = {"info": 0, "warning": 1, "fault": 2}
+
+
+class Recorder(Protocol):
+    """Where events and memory go: the store, as the engine needs it."""
+
+    def event(self, class_: EventClass, code: str, peripheral: str | None, data: dict[str, Any], priority: Priority) -> None: ...
+    def save(self, key: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Booth:
+    """What does not change while the agent runs."""
+
+    address: Address
+    boot_id: str
+    board: Board
+    hours: Hours
+    services: Mapping[str, ServiceRule]
+    heartbeat_s: float
+    telemetry_s: float
+    alarm_after_s: float
+    capabilities: Capabilities
+
+
+@dataclass
+class _HealthGate:
+    """Holds one peripheral's messages a second apart; the newest one waits, those before it are forgotten."""
+
+    published: Judgement | None = None
+    published_s: float = float("-inf")
+    timer: asyncio.TimerHandle | None = None
+
+
+class Reporter:
+    """Holds what the booth says of itself. `watches` must be complete before `start`."""
+
+    def __init__(
+        self,
+        booth: Booth,
+        publisher: Publisher,
+        recorder: Recorder,
+        now: Callable[[], Now],
+        clock_word: Callable[[], ClockWord],
+        own_figures: Callable[[], Mapping[str, float | int]],
+    ) -> None:
+        self._booth = booth
+        self._publisher = publisher
+        self._recorder = recorder
+        self._now = now
+        self._clock_word = clock_word
+        self._own_figures = own_figures
+        self._watches: dict[str, Watch] = {}
+        self._gates: dict[str, _HealthGate] = {}
+        self._alarms: dict[AlarmKey, Alarm] = {}
+        self._alarm_timer: asyncio.TimerHandle | None = None
+        self._state: Literal["starting", "online", "asleep"] = "starting"
+        self._state_since = now().wall
+        self._session = ""
+        self._identities: dict[str, Identity] = {}
+
+    # --- life ---
+
+    def remember(self, remembered: Remembered, watches: Mapping[str, Watch]) -> None:
+        """Take over the watches, and what was believed before the restart."""
+        self._watches = dict(watches)
+        self._gates = {name: _HealthGate() for name in watches}
+        for name, watch in watches.items():
+            watch.judgement = remembered.judgements.get(name, watch.judgement)
+        now_s = self._now().mono_s
+        for alarm in remembered.alarms_at(now_s):
+            if alarm.peripheral in watches and alarm.code in watches[alarm.peripheral].peripheral.finding_kinds:
+                self._alarms[alarm.key] = alarm
+                self._say_alarm(Step("raised", alarm))
+            else:  # of a peripheral that is no longer configured: nobody else would ever clear it
+                self._say_alarm(Step("cleared", alarm))
+        self._say_meta()
+        self._refresh()
+
+    async def run(self) -> None:
+        """Go online once everything was judged, then keep saying what would expire."""
+        self._recorder.event("lifecycle", "started", None, {"agent": VERSION}, 1)
+        first = [asyncio.ensure_future(watch.judged_once.wait()) for watch in self._watches.values()]
+        try:
+            await asyncio.wait(first, timeout=STARTING_S)
+        finally:
+            for waiting in first:
+                waiting.cancel()
+        self._set_state("online")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._heartbeats())
+            group.create_task(self._telemetry())
+
+    def connected(self, session: str) -> None:
+        """A new connection: the birth message first, then everything retained again."""
+        self._session = session
+        self._say_state()
+        self._publisher.connected(first=(self._booth.address.state, self._booth.address.meta))
+
+    def last_will(self, session: str) -> Message:
+        """What the broker says in our stead when it loses us."""
+        return self._state_message("lost", session)
+
+    def farewell(self) -> Message:
+        """The last message of a clean shutdown; also records it."""
+        self._set_state("asleep", say=False)
+        self._recorder.event("lifecycle", "stopping", None, {}, 1)
+        return self._state_message("asleep", self._session)
+
+    def close(self) -> None:
+        """Stop every timer."""
+        timers = [self._alarm_timer, *(gate.timer for gate in self._gates.values())]
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
+
+    # --- what comes in ---
+
+    def judged(self, watch: Watch, changes: tuple[Change, ...]) -> None:
+        """A peripheral was judged. Says what changed, and nothing if nothing did."""
+        for change in changes:
+            self._record(watch, change)
+        gate = self._gates[watch.name]
+        if gate.published is None or not watch.judgement.same_for_readers(gate.published):
+            self._say_health_soon(watch)
+            self._recorder.save("judgements", Remembered.of_judgements({w.name: w.judgement for w in self._watches.values()}))
+        if watch.identity != self._identities.get(watch.name):
+            self._say_meta()
+        self._refresh()
+
+    def _record(self, watch: Watch, change: Change) -> None:
+        finding = change.finding
+        data: dict[str, Any] = {"change": change.what, "severity": finding.severity}
+        if finding.detail and change.what == "raised":
+            data["detail"] = dict(finding.detail)
+        self._recorder.event("health", finding.code, watch.name, capped_data(data), _PRIORITIES[finding.severity])
+        log.info("%s %s", finding.code, change.what, extra={"peripheral": watch.name, "code": finding.code})
+
+    # --- what goes out ---
+
+    def _refresh(self) -> None:
+        """Alarms, services and light follow from the judgements; each is said when it changes."""
+        now = self._now()
+        # What is unknown keeps its alarms: not seeing a fault is not the same as its being gone.
+        unknown = {name for name, watch in self._watches.items() if _status(watch) == "unknown"}
+        standing = {
+            (name, finding.code): finding
+            for name, watch in self._watches.items()
+            if name not in unknown
+            for finding in watch.judgement.findings
+        }
+        held = {key: alarm for key, alarm in self._alarms.items() if key[0] in unknown}
+        free = {key: alarm for key, alarm in self._alarms.items() if key[0] not in unknown}
+        followed, steps = track(free, standing, self._booth.alarm_after_s, now)
+        before = self._alarms
+        self._alarms = held | followed
+        for step in steps:
+            self._say_alarm(step)
+        if steps or {k for k, a in before.items() if a.raised} != {k for k, a in self._alarms.items() if a.raised}:
+            self._save_alarms()
+        self._set_alarm_timer(followed, now)
+        self._say_services()
+        self._say_state()
+        self._say_light()
+
+    def _set_alarm_timer(self, followed: Mapping[AlarmKey, Alarm], now: Now) -> None:
+        if self._alarm_timer is not None:
+            self._alarm_timer.cancel()
+            self._alarm_timer = None
+        due = due_in_s(followed, self._booth.alarm_after_s, now)
+        if due is not None:
+            self._alarm_timer = asyncio.get_running_loop().call_later(due + 0.01, self._refresh)
+
+    def _say_health_soon(self, watch: Watch) -> None:
+        gate = self._gates[watch.name]
+        if gate.timer is not None:
+            return  # already waiting: it will say the newest
+        wait_s = gate.published_s + HEALTH_GAP_S - self._now().mono_s
+        if wait_s <= 0:
+            self._say_health(watch)
+        else:
+            gate.timer = asyncio.get_running_loop().call_later(wait_s, self._say_health, watch)
+
+    def _say_health(self, watch: Watch) -> None:
+        gate = self._gates[watch.name]
+        gate.timer = None
+        gate.published = watch.judgement
+        gate.published_s = self._now().mono_s
+        self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health_of(watch))))
+
+    def _say_alarm(self, step: Step) -> None:
+        alarm = step.alarm
+        topic = self._booth.address.alarm(alarm.peripheral, alarm.code)
+        if step.what == "cleared":
+            self._publisher.retain("alarm", topic, b"")
+            return
+        self._publisher.retain("alarm", topic, encode(plain(self._alarm_payload(alarm))), lambda: self._acknowledged(alarm.key))
+
+    def _acknowledged(self, key: AlarmKey) -> None:
+        """The broker has the alarm: a technician can know, so the light may say so."""
+        alarm = self._alarms.get(key)
+        if alarm is not None and alarm.raised and not alarm.acknowledged:
+            self._alarms[key] = replace(alarm, acknowledged=True)
+            self._save_alarms()
+            self._say_light()
+
+    def _save_alarms(self) -> None:
+        self._recorder.save("alarms", Remembered.of_alarms(self._alarms.values()))
+
+    def _alarm_payload(self, alarm: Alarm) -> contract_alarm.Alarm:
+        watch = self._watches[alarm.peripheral]
+        kind = watch.peripheral.finding_kinds[alarm.code]
+        offered = self._services()
+        return contract_alarm.Alarm(
+            code=alarm.code,
+            peripheral=alarm.peripheral,
+            severity=alarm.severity,
+            fix_by=alarm.fix_by,
+            services=touched_by(self._booth.services, offered, watch.peripheral.kind, alarm.code, alarm.severity),
+            since=alarm.since,
+            clock=self._clock_word(),
+            tried=[],
+            part=kind.part,
+            runbook=f"{watch.peripheral.kind}/{alarm.code}",
+            text=kind.text,
+        )
+
+    def _services(self) -> dict[str, ServiceWord]:
+        states = [
+            PeripheralState(name, watch.peripheral.kind, _status(watch), watch.judgement.findings)
+            for name, watch in self._watches.items()
+        ]
+        return services(self._booth.services, states)
+
+    def _say_services(self) -> None:
+        for service, word in self._services().items():
+            self._retain_if_changed("service", self._booth.address.service(service), word.encode())
+
+    def _say_light(self) -> None:
+        word = light(self._alarms.values(), starting=self._state == "starting")
+        self._retain_if_changed("led", self._booth.address.led, word.encode())
+
+    def _say_state(self) -> None:
+        if self._session:
+            self._retain_if_changed("state", self._booth.address.state, self._state_message(self._state, self._session).payload)
+
+    def _say_meta(self) -> None:
+        self._identities = {name: watch.identity for name, watch in self._watches.items()}
+        meta = Meta(
+            agent=VERSION,
+            contract=1,
+            board=self._booth.board,
+            hours=self._booth.hours,
+            peripherals={name: meta_of(watch) for name, watch in self._watches.items()},
+            capabilities=self._booth.capabilities,
+        )
+        self._retain_if_changed("meta", self._booth.address.meta, encode(plain(meta)))
+
+    def _retain_if_changed(self, kind: str, topic: str, payload: bytes) -> None:
+        if self._publisher.current(topic) != payload:
+            self._publisher.retain(kind, topic, payload)
+
+    def _set_state(self, state: Literal["starting", "online", "asleep"], *, say: bool = True) -> None:
+        self._state = state
+        self._state_since = self._now().wall
+        if say:
+            self._refresh()
+
+    def _state_message(self, state: Literal["starting", "online", "asleep", "lost"], session: str) -> Message:
+        offered = self._services()
+        known: dict[str, ServiceWord] = offered if state in ("starting", "online") else dict.fromkeys(offered, "unknown")
+        payload = State(
+            state=state,
+            session=session,
+            boot_id=self._booth.boot_id,
+            agent=VERSION,
+            since=self._state_since if state == self._state else self._now().wall,
+            clock=self._clock_word(),
+            services=known,
+        )
+        kind = PUBLISHED["state"]
+        return Message(self._booth.address.state, encode(plain(payload)), kind.qos, kind.retained)
+
+    # --- what time brings ---
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(self._booth.heartbeat_s)
+            for watch in self._watches.values():
+                watch.age(2 * self._booth.heartbeat_s)
+                self._say_health_soon(watch)
+            self._publisher.refresh_expiring()
+
+    async def _telemetry(self) -> None:
+        while True:
+            await asyncio.sleep(self._booth.telemetry_s)
+            self._publisher.send_once("tele", self._booth.address.telemetry("agent"), encode(dict(self._own_figures())))
+            for name, watch in self._watches.items():
+                numbers = {fact.name: watch.reading.facts.get(fact.name) for fact in watch.peripheral.facts if fact.telemetry}
+                if any(value is not None for value in numbers.values()):
+                    self._publisher.send_once("tele", self._booth.address.telemetry(name), encode(numbers))
+
+
+def _status(watch: Watch) -> Status:
+    """What is believed now: what was believed before a restart counts only once a reading confirmed it."""
+    return watch.judgement.status if watch.judged_once.is_set() else "unknown"
+
+
+def health_of(watch: Watch) -> contract_health.Health:
+    """What `B/health/{peripheral}` says of it."""
+    judgement, identity = watch.judgement, watch.identity
+    return contract_health.Health(
+        peripheral=watch.name,
+        kind=watch.peripheral.kind,
+        slot=identity.slot,
+        status=judgement.status,
+        findings=[
+            contract_health.Finding(finding.code, finding.severity, finding.fix_by, finding.since, dict(finding.detail))
+            for finding in judgement.findings
+        ],
+        facts=watch.peripheral.all_facts(watch.reading),
+        device=contract_health.Device(identity.vendor, identity.product, identity.serial),
+        since=judgement.since,
+        checked_at=judgement.checked.wall if judgement.checked else None,
+        healing=None,
+    )
+
+
+def meta_of(watch: Watch) -> PeripheralMeta:
+    """What `B/meta` says of it."""
+    identity = watch.identity
+    return PeripheralMeta(
+        kind=watch.peripheral.kind,
+        slot=identity.slot,
+        vendor=identity.vendor,
+        product=identity.product,
+        serial=identity.serial,
+        firmware=identity.firmware,
+        facts=[FactDeclaration(fact.name, fact.type, fact.unit, fact.meaning) for fact in watch.peripheral.facts],
+    )

@@ -1,0 +1,125 @@
+"""One peripheral under watch: probed at events and intervals, judged, never able to stop anything else."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from agent.contract.words import printable
+from agent.peripherals.declaration import Peripheral, Signals, Source
+from agent.rules.declaration import Identity, Observed, Reading, Unreadable
+from agent.rules.health import Change, Judgement, Now, aged, judge
+
+log = logging.getLogger(__name__)
+
+_MIN_GAP_S: Final = 0.1  # between probes, however often a device wakes us
+_SLACK_S: Final = 30.0
+
+
+class Watch:
+    """Runs one source. `on_judged` is called after every judgement, with what came and went.
+
+    `judgement` and `reading` are what is believed and what was measured last.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        peripheral: Peripheral,
+        options: Any,
+        now: Callable[[], Now],
+        on_judged: "Callable[[Watch, tuple[Change, ...]], None]",
+    ) -> None:
+        self.name = name
+        self.peripheral = peripheral
+        self.judgement = Judgement()
+        self.reading = Reading()
+        self.identity = Identity()
+        self.judged_once = asyncio.Event()
+        self._options = options
+        self._now = now
+        self._on_judged = on_judged
+        self._observed: list[Observed] = []
+        self._woken = asyncio.Event()
+        self._reports = 0
+        self._rejudge: asyncio.TimerHandle | None = None
+        self._expected_by_s = now().mono_s + peripheral.deadline_s + _SLACK_S
+
+    async def run(self, open_source: Callable[[Signals], Source]) -> None:
+        """Until cancelled."""
+        source = open_source(self)
+        try:
+            while True:
+                self._woken.clear()
+                reports = self._reports
+                reading = await self._probe(source)
+                if reports == self._reports:
+                    self._judge(reading)
+                else:
+                    self._woken.set()  # the device said something newer while it was being asked: ask again
+                await self._rest(source.interval_s())
+        finally:
+            if self._rejudge is not None:
+                self._rejudge.cancel()
+            await source.close()
+
+    def report(self, reading: Reading) -> None:
+        """What the device said by itself: judged at once."""
+        self._reports += 1
+        self._judge(reading)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def on_time(self) -> bool:
+        """Whether the scheduler does its work: a probe may hang up to its deadline, not longer."""
+        return self._now().mono_s <= self._expected_by_s
+
+    def age(self, max_age_s: float) -> None:
+        """Stop believing what is older than `max_age_s`."""
+        judgement = aged(self.judgement, max_age_s, self._now())
+        if judgement is not self.judgement:
+            self.judgement = judgement
+            self._on_judged(self, ())
+
+    async def _probe(self, source: Source) -> Reading:
+        started_s = self._now().mono_s
+        self._expected_by_s = started_s + self.peripheral.deadline_s + _SLACK_S
+        try:
+            async with asyncio.timeout(self.peripheral.deadline_s):
+                return await source.probe()
+        except TimeoutError:
+            return Reading(unreadable=Unreadable("not-responding", {"reason": f"no result in {self.peripheral.deadline_s:g} s"}))
+        except Exception as error:
+            # The one place where whatever a peripheral raises is caught: a bug in one must not silence the others.
+            if not any(finding.code == "probe-failed" for finding in self.judgement.findings):
+                log.exception("probe failed", extra={"peripheral": self.name})
+            return Reading(unreadable=Unreadable("probe-failed", {"error": type(error).__name__, "text": printable(str(error))}))
+
+    def _judge(self, reading: Reading) -> None:
+        self.reading = reading
+        if reading.identity != Identity():
+            self.identity = reading.identity
+        self._observed = self.peripheral.findings_of(reading, self._options)
+        self._believe()
+
+    def _believe(self) -> None:
+        now = self._now()
+        self.judgement, changes = judge(self.judgement, self._observed, self.peripheral.finding_kinds, now)
+        if self._rejudge is not None:
+            self._rejudge.cancel()
+            self._rejudge = None
+        due_in_s = self.judgement.due_in_s(self.peripheral.finding_kinds, now)
+        if due_in_s is not None:
+            self._rejudge = asyncio.get_running_loop().call_later(due_in_s + 0.01, self._believe)
+        self.judged_once.set()
+        self._on_judged(self, changes)
+
+    async def _rest(self, interval_s: float) -> None:
+        self._expected_by_s = self._now().mono_s + interval_s + _SLACK_S
+        await asyncio.sleep(_MIN_GAP_S)
+        try:
+            async with asyncio.timeout(max(0.0, interval_s - _MIN_GAP_S)):
+                await self._woken.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,78 @@
+"""The reserved peripheral `booth`: the agent's own state, judged like any other."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from agent.contract.alarm import Text
+from agent.contract.health import FactValue
+from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.surroundings import Surroundings
+from agent.rules.declaration import Fact, FindingKind, Observed, Reading
+
+
+@dataclass(frozen=True)
+class Options:
+    """None: it is always there, and never configured."""
+
+
+def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed]:
+    if facts["store"] == "full":
+        yield Observed("store-full")
+    elif facts["store"] != "ok":
+        yield Observed("store-damaged", {"store": facts["store"]})
+    if facts["denied_topics"]:
+        yield Observed("publish-denied", {"topics": facts["denied_topics"]})
+    if facts["echo_heard"] is False:
+        yield Observed("subscribe-denied")
+
+
+class AgentSource:
+    """Reads what the agent knows of itself; whoever learns something new wakes it."""
+
+    def __init__(self, _options: Options, surroundings: Surroundings, _signals: Signals) -> None:
+        self._agent = surroundings.agent
+
+    async def probe(self) -> Reading:
+        view = self._agent()
+        return Reading(
+            {"store": view.store, "denied_topics": " ".join(view.denied_topics) or None, "echo_heard": view.echo_heard}
+        )
+
+    def interval_s(self) -> float:
+        return 3600.0
+
+    async def close(self) -> None:
+        return
+
+
+PERIPHERAL = Peripheral(
+    kind="booth",
+    noun=Text("la borne", "the booth"),
+    options=Options,
+    facts=(
+        Fact("store", "string", "the store on disk: ok, full, damaged (set aside, begun afresh), failed or hangs"),
+        Fact("denied_topics", "string", "topics below the booth's own that the broker refused on this connection; null if none"),
+        Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
+    ),
+    findings=(
+        FindingKind(
+            "publish-denied", "fault", "remote",
+            Text("Le serveur refuse les messages de la borne.", "The broker refuses messages of this booth: check its access rules."),
+        ),
+        FindingKind(
+            "subscribe-denied", "fault", "remote",
+            Text("Le serveur n'envoie plus rien à la borne.", "The broker delivers nothing to this booth: check its access rules."),
+        ),
+        FindingKind(
+            "store-damaged", "warning", "technician",
+            Text("La carte mémoire de la borne est abîmée.", "The booth's store was damaged or does not answer."), part="SD card",
+        ),
+        FindingKind(
+            "store-full", "warning", "remote",
+            Text("La carte mémoire de la borne est pleine.", "The booth's disk is full: events wait in memory."),
+        ),
+    ),
+    find=find,
+    open=AgentSource,
+    deadline_s=1.0,
+)  # fmt: skip

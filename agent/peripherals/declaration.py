@@ -1,0 +1,101 @@
+"""What a peripheral declares, and what the engine asks of it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+from agent.contract.alarm import Text
+from agent.contract.health import FactValue
+from agent.peripherals.surroundings import Surroundings
+from agent.rules.declaration import Fact, FindingKind, Observed, Reading
+
+
+class Signals(Protocol):
+    """What a source may tell the engine between two probes."""
+
+    def report(self, reading: Reading) -> None:
+        """The device said something by itself."""
+
+    def wake(self) -> None:
+        """Something happened that makes a probe worthwhile now."""
+
+
+class Source(Protocol):
+    """The measuring side of one configured peripheral."""
+
+    async def probe(self) -> Reading:
+        """Measure. What the device does is in the reading; an exception is a bug, and becomes `probe-failed`."""
+
+    def interval_s(self) -> float:
+        """Seconds until the next probe if nothing tells earlier."""
+
+    async def close(self) -> None:
+        """Let go of the device."""
+
+
+@dataclass(frozen=True)
+class Peripheral:
+    """A kind of peripheral.
+
+    `options` is the dataclass of `[peripherals.NAME]` without `kind`; `find` computes findings from
+    facts, purely; `deadline_s` bounds one probe. `noun` names it in a sentence.
+    """
+
+    kind: str
+    noun: Text
+    options: type
+    facts: tuple[Fact, ...]
+    findings: tuple[FindingKind, ...]
+    find: Callable[[Mapping[str, FactValue], Any], Iterable[Observed]]
+    open: Callable[[Any, Surroundings, Signals], Source]
+    deadline_s: float
+
+    @cached_property
+    def finding_kinds(self) -> Mapping[str, FindingKind]:
+        """Every finding by its code: the common ones, and this kind's own, which win."""
+        return {kind.code: kind for kind in (*_common(self.noun), *self.findings)}
+
+    def findings_of(self, reading: Reading, options: Any) -> list[Observed]:
+        """What one reading shows: a function of the reading."""
+        if reading.unreadable is not None:
+            return [Observed(reading.unreadable.code, reading.unreadable.detail)]
+        return list(self.find(reading.facts, options))
+
+    def all_facts(self, reading: Reading) -> dict[str, FactValue]:
+        """Exactly the declared facts, None where this reading has none."""
+        return {fact.name: reading.facts.get(fact.name) for fact in self.facts}
+
+
+def _common(noun: Text) -> tuple[FindingKind, ...]:
+    french = noun.fr[0].upper() + noun.fr[1:]
+    english = noun.en[0].upper() + noun.en[1:]
+    return (
+        FindingKind(
+            "no-device",
+            "fault",
+            "shopkeeper",
+            Text(
+                f"{french} ne se signale plus : vérifiez la prise et le câble.",
+                f"{english} is not there: check plug and cable.",
+            ),
+        ),
+        FindingKind(
+            "not-responding",
+            "fault",
+            "shopkeeper",
+            Text(f"{french} ne répond pas : éteignez puis rallumez.", f"{english} does not answer: switch off and on again."),
+        ),
+        FindingKind(
+            "wedged",
+            "fault",
+            "technician",
+            Text(f"{french} est bloqué dans le système.", f"{english} is stuck inside the kernel."),
+        ),
+        FindingKind(
+            "probe-failed",
+            "fault",
+            "remote",
+            Text(f"{french} : le contrôle lui-même a échoué.", f"{english}: the check itself failed."),
+        ),
+    )

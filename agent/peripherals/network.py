@@ -1,0 +1,328 @@
+"""The network, in the order in which it is built up: carrier, address, gateway, DNS, TLS, portal, broker."""
+
+import asyncio
+import ipaddress
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from agent.contract.alarm import Text
+from agent.contract.health import FactValue
+from agent.contract.reasons import dns_reason
+from agent.contract.typed import Check, Range
+from agent.contract.words import is_loopback
+from agent.devices.netlink import DefaultRoute, Interface, NetworkState
+from agent.devices.reach import CheckPage, check, gateway_answers
+from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.surroundings import BrokerView, Surroundings
+from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, threshold
+
+_DNS_DEADLINE_S: Final = 5.0
+_TROUBLED_S: Final = 10.0  # between probes while something is wrong
+_LOSS_WINDOW: Final = 10  # probes
+_LOSS_MIN_SEGMENTS: Final = 20
+
+
+def _page_problem(url: str) -> str | None:
+    try:
+        CheckPage.parse(url)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class Options:
+    """`check_url`: the operator's page that answers 204; without it neither HTTPS nor a portal is asked for.
+    `interface`: judge this one only, instead of the one with the default route."""
+
+    check_url: Annotated[str, Check(_page_problem, "page that answers 204")] | None = None
+    interface: str | None = None
+    interval_s: Annotated[float, Range(5, 60)] = 60.0
+    high_latency_ms: Annotated[float, Range(10, 10_000)] = 300.0
+    high_loss_pct: Annotated[float, Range(0.1, 100)] = 3.0
+    weak_signal_dbm: Annotated[float, Range(-100, -30)] = -75.0
+
+
+def find(facts: Mapping[str, Any], options: Options) -> Iterable[Observed]:
+    """Only the first link of the chain that fails is to blame; the broker is judged apart from it."""
+    chain = _first_failure(facts)
+    if chain is not None:
+        yield chain
+    elif facts["broker"] and facts["broker"] != "connected":
+        yield _broker_failure(facts["broker"])
+    limit_ms = options.high_latency_ms
+    yield from threshold("high-latency", facts["rtt_ms"], raises_at=limit_ms, clears_at=limit_ms * 2 / 3, detail_key="rtt_ms")
+    limit_pct = options.high_loss_pct
+    yield from threshold("high-loss", facts["loss_pct"], raises_at=limit_pct, clears_at=limit_pct / 3, detail_key="loss_pct")
+    limit_dbm = options.weak_signal_dbm
+    yield from threshold(
+        "weak-signal", facts["wifi_signal_dbm"], raises_at=limit_dbm, clears_at=limit_dbm + 5, detail_key="signal_dbm"
+    )
+
+
+def _first_failure(facts: Mapping[str, Any]) -> Observed | None:
+    if not facts["carrier"]:
+        return Observed("no-carrier", {"interface": facts["interface"]} if facts["interface"] else {})
+    if not facts["address"]:
+        return Observed("no-address", {"interface": facts["interface"]})
+    if facts["gateway_reachable"] is False:
+        return Observed("gateway-unreachable", {"gateway": facts["gateway"]} if facts["gateway"] else {"reason": "no-route"})
+    if facts["dns"] not in (None, "ok"):
+        return Observed("dns-failure", {"reason": facts["dns"]})
+    page = facts["check"] or "ok"
+    if page == "portal":
+        return Observed("captive-portal")
+    if page.startswith("tls:"):
+        return Observed("tls-failure", {"at": "check-page", "reason": page.removeprefix("tls:")}, severity="fault")
+    if page.startswith("connect:") and facts["broker"] != "connected":
+        # Neither of two independent places answers: it is what lies behind the gateway, not they.
+        return Observed("gateway-unreachable", {"reason": "nothing-beyond"})
+    return None
+
+
+def _broker_failure(result: str) -> Observed:
+    stage, _, reason = result.partition(":")
+    if stage == "tls":
+        return Observed("tls-failure", {"at": "broker", "reason": reason})
+    return Observed("broker-unreachable", {"stage": stage, "reason": reason})
+
+
+class NetworkSource:
+    """Local changes come from rtnetlink; what lies beyond the cable is asked at an interval."""
+
+    def __init__(self, options: Options, surroundings: Surroundings, signals: Signals) -> None:
+        self._options = options
+        self._surroundings = surroundings
+        self._signals = signals
+        self._page = None if options.check_url is None else CheckPage.parse(options.check_url)
+        self._local: _Uplink | None = None
+        self._resolving: asyncio.Future[list[str]] | None = None
+        self._traffic: deque[tuple[int, int]] = deque(maxlen=_LOSS_WINDOW)
+        self._troubled = False
+        surroundings.links.watch(self._changed)
+
+    async def probe(self) -> Reading:
+        try:
+            uplink = self._uplink()
+        except OSError as error:
+            return Reading(unreadable=Unreadable("probe-failed", {"reason": f"netlink: {error.strerror}"}))
+        self._local = uplink
+        broker = await self._surroundings.broker()
+        facts = uplink.facts() | self._broker_facts(broker)
+        facts["wifi_signal_dbm"] = self._wifi_signal_dbm(uplink)
+        if uplink.carrier and uplink.address:
+            facts["gateway_reachable"] = await self._gateway_reachable(uplink, broker)
+            if facts["gateway_reachable"] is not False:
+                facts |= await self._beyond(broker)
+        self._troubled = _first_failure(_complete(facts)) is not None or broker.result not in (None, "connected")
+        return Reading(facts, Identity(slot=uplink.interface))
+
+    def interval_s(self) -> float:
+        return min(_TROUBLED_S, self._options.interval_s) if self._troubled else self._options.interval_s
+
+    async def close(self) -> None:
+        if self._resolving is not None:
+            self._resolving.cancel()
+
+    def _changed(self) -> None:
+        """rtnetlink spoke: what is lost is said at once, what came is worth a whole probe."""
+        try:
+            uplink = self._uplink()
+        except OSError:
+            self._signals.wake()
+            return
+        if uplink == self._local:
+            return  # another interface, a lifetime renewed
+        self._local = uplink
+        if not uplink.carrier or not uplink.address:
+            self._signals.report(Reading(uplink.facts(), Identity(slot=uplink.interface)))
+        self._signals.wake()
+
+    def _uplink(self) -> "_Uplink":
+        last = None if self._local is None else self._local.interface
+        return uplink(self._surroundings.links.snapshot(), self._options.interface, last)
+
+    async def _gateway_reachable(self, uplink: "_Uplink", broker: BrokerView) -> bool | None:
+        remote_broker = broker.local_address is not None and not is_loopback(broker.local_address)
+        if broker.result == "connected" and remote_broker:
+            return True
+        if not uplink.routed:
+            return False
+        if uplink.gateway is None:
+            return None  # point to point: nothing between us and the far end
+        try:
+            heard = self._surroundings.links.neighbour_answers(uplink.gateway)
+        except OSError:
+            heard = None
+        if heard and broker.result == "connected":
+            return True
+        answers = await gateway_answers(uplink.gateway)
+        return heard if answers is None else answers
+
+    async def _beyond(self, broker: BrokerView) -> dict[str, FactValue]:
+        host = broker.host if self._page is None else self._page.host
+        if _is_literal(host):
+            addresses, dns = [host], None
+        else:
+            addresses, dns = await self._resolve(host)
+        if self._page is None or not addresses:
+            return {"dns": dns}
+        result = await check(self._page, addresses[0])
+        return {"dns": dns, "check": result.result, "check_ms": result.connect_ms}
+
+    async def _resolve(self, host: str) -> tuple[list[str], str]:
+        # getaddrinfo has no deadline of its own: one that hangs is left behind, and no second one is started.
+        if self._resolving is None or self._resolving.done():
+            self._resolving = asyncio.ensure_future(self._surroundings.resolve(host))
+        try:
+            async with asyncio.timeout(_DNS_DEADLINE_S):
+                return await asyncio.shield(self._resolving), "ok"
+        except OSError as error:  # TimeoutError is one
+            return [], dns_reason(error)
+
+    def _broker_facts(self, broker: BrokerView) -> dict[str, FactValue]:
+        facts: dict[str, FactValue] = {"broker": broker.result, "rtt_ms": broker.rtt_ms, "loss_pct": None}
+        if broker.segments_out is None or broker.retransmitted is None:
+            self._traffic.clear()
+            return facts
+        if self._traffic and broker.segments_out < self._traffic[-1][0]:
+            self._traffic.clear()  # a new connection counts from zero
+        self._traffic.append((broker.segments_out, broker.retransmitted))
+        sent = self._traffic[-1][0] - self._traffic[0][0]
+        if sent >= _LOSS_MIN_SEGMENTS:
+            facts["loss_pct"] = round(100 * (self._traffic[-1][1] - self._traffic[0][1]) / sent, 1)
+        return facts
+
+    def _wifi_signal_dbm(self, uplink: "_Uplink") -> float | None:
+        for line in (self._surroundings.files.text("proc/net/wireless") or "").splitlines():
+            name, _, values = line.partition(":")
+            if name.strip() == uplink.interface and len(words := values.split()) >= 3:
+                try:
+                    return float(words[2].rstrip("."))
+                except ValueError:
+                    return None
+        return None
+
+
+@dataclass(frozen=True)
+class _Uplink:
+    """The interface that counts, and how far it is set up."""
+
+    interface: str | None
+    carrier: bool
+    address: str | None
+    routed: bool
+    gateway: str | None
+
+    def facts(self) -> dict[str, FactValue]:
+        return {"interface": self.interface, "carrier": self.carrier, "address": self.address, "gateway": self.gateway}
+
+
+def uplink(state: NetworkState, wanted: str | None, last: str | None) -> _Uplink:
+    """Which interface counts: the wanted one; else the one with the best default route; else, when there is
+    none, the one that is furthest set up, the last one known before others."""
+    candidates = [item for item in state.interfaces if wanted in (None, item.name)]
+    routes = [route for route in state.default_routes if any(route.interface == item.name for item in candidates)]
+    if not candidates:
+        return _Uplink(wanted, False, None, False, None)
+
+    def rank(item: Interface) -> tuple[bool, bool, bool, bool]:
+        routed = any(route.interface == item.name for route in routes)
+        return (routed, item.carrier and bool(item.addresses), item.name == last, item.carrier)
+
+    best = max(candidates, key=rank)
+    route: DefaultRoute | None = next((route for route in routes if route.interface == best.name), None)
+    return _Uplink(
+        best.name,
+        best.carrier,
+        best.addresses[0] if best.addresses else None,
+        route is not None,
+        route.gateway if route else None,
+    )
+
+
+def _complete(facts: Mapping[str, FactValue]) -> dict[str, FactValue]:
+    return {fact.name: facts.get(fact.name) for fact in PERIPHERAL.facts}
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return is_loopback(host)
+    return True
+
+
+_BOX: Final = Text("La box Internet ne répond pas : vérifiez-la.", "The gateway does not answer: check the Internet box.")
+_INFERRED_S: Final = 20.0
+_LINE_S: Final = 180.0
+
+PERIPHERAL = Peripheral(
+    kind="network",
+    noun=Text("le réseau", "the network"),
+    options=Options,
+    facts=(
+        Fact("interface", "string", "the interface that is judged"),
+        Fact("carrier", "boolean", "the cable is in, or the radio associated"),
+        Fact("address", "string", "its first global address"),
+        Fact("gateway", "string", "the preferred default gateway; null on a point-to-point link"),
+        Fact("gateway_reachable", "boolean", "the gateway answers; null if it is not known"),
+        Fact("dns", "string", "ok, unknown-name, no-answer or timeout; null when no name is to be resolved"),
+        Fact("check", "string", "ok, portal, http-<status>, tls:<reason> or connect:<reason>; null without check_url"),
+        Fact("check_ms", "number", "TCP round trip to the check page", "ms", telemetry=True),
+        Fact("broker", "string", "connected, or dns, connect, tls or mqtt with the reason"),
+        Fact("rtt_ms", "number", "smoothed round trip to the broker, by the kernel", "ms", telemetry=True),
+        Fact("loss_pct", "number", "segments sent twice to the broker in the last ten probes", "%", telemetry=True),
+        Fact("wifi_signal_dbm", "number", "signal level; null on a cable", "dBm", telemetry=True),
+    ),
+    findings=(
+        FindingKind(
+            "no-carrier", "fault", "shopkeeper",
+            Text("Le câble réseau est débranché, ou la box est éteinte.", "The network cable is out, or the box is off."),
+        ),
+        FindingKind(
+            "no-address", "fault", "shopkeeper",
+            Text("La box Internet ne donne pas d'adresse : redémarrez-la.", "The Internet box gives no address: restart it."),
+            raise_after_s=2.0,
+        ),
+        FindingKind("gateway-unreachable", "fault", "shopkeeper", _BOX, raise_after_s=_INFERRED_S),
+        FindingKind(
+            "dns-failure", "fault", "shopkeeper",
+            Text("Les noms Internet ne sont pas trouvés : redémarrez la box.", "Names are not resolved: restart the Internet box."),
+            raise_after_s=_INFERRED_S,
+        ),
+        FindingKind(
+            "captive-portal", "fault", "shopkeeper",
+            Text("La box demande une connexion : un portail bloque Internet.", "A captive portal blocks the Internet."),
+            raise_after_s=_INFERRED_S,
+        ),
+        FindingKind(
+            "tls-failure", "warning", "remote",
+            Text("La connexion sécurisée est refusée.", "A secure connection is refused: see the detail."), raise_after_s=2.0,
+        ),
+        FindingKind(
+            "broker-unreachable", "warning", "remote",
+            Text("Le serveur de supervision est injoignable.", "The broker cannot be reached."), raise_after_s=60.0,
+        ),
+        FindingKind(
+            "high-latency", "warning", "third-party",
+            Text("La connexion Internet est lente.", "The Internet connection is slow."),
+            raise_after_s=_LINE_S, clear_after_s=_LINE_S,
+        ),
+        FindingKind(
+            "high-loss", "warning", "third-party",
+            Text("La connexion Internet perd des données.", "The Internet connection loses packets."),
+            raise_after_s=_LINE_S, clear_after_s=_LINE_S,
+        ),
+        FindingKind(
+            "weak-signal", "warning", "shopkeeper",
+            Text("Le signal Wi-Fi est faible : rapprochez la box.", "The Wi-Fi signal is weak: move the box closer."),
+            raise_after_s=_LINE_S, clear_after_s=_LINE_S,
+        ),
+    ),
+    find=find,
+    open=NetworkSource,
+    deadline_s=20.0,
+)  # fmt: skip

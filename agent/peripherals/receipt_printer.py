@@ -1,0 +1,167 @@
+"""The receipt printer: ESC/POS over TCP, a serial line or USB."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from agent.contract.alarm import Text
+from agent.contract.health import FactValue
+from agent.contract.typed import Check, Range
+from agent.devices.escpos.codec import Status
+from agent.devices.escpos.printer import NotResponding, StatusPrinter
+from agent.devices.lines import Absent, LineAddress, Taken, open_line
+from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.surroundings import Surroundings
+from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
+
+
+def _device_problem(url: str) -> str | None:
+    try:
+        LineAddress.parse(url)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class Options:
+    """`poll_s`: a printer that cannot push is asked this often; `check_s`: one that can, is it still there."""
+
+    device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")]
+    poll_s: Annotated[float, Range(1, 15)] = 15.0
+    check_s: Annotated[float, Range(1, 3600)] = 60.0
+    absent_s: Annotated[float, Range(1, 10)] = 10.0
+
+
+def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed]:
+    """A paper sensor can be wrong while the cover is open, so an open cover hides it; `offline` alone has no other cause."""
+    if facts["error"] is not None:
+        yield Observed("cutter-error" if facts["error"] == "cutter" else f"{facts['error']}-error")
+    if facts["cover_open"]:
+        yield Observed("cover-open")
+    elif facts["paper"] == "empty":
+        yield Observed("media-empty")
+    elif facts["paper"] == "low":
+        yield Observed("media-low")
+    explained = facts["error"] is not None or facts["cover_open"] or facts["paper"] == "empty" or facts["feeding"]
+    if not facts["online"] and not explained:
+        yield Observed("offline")
+
+
+class PrinterSource:
+    """Asks in rounds, and reports what the printer pushes in between."""
+
+    def __init__(self, options: Options, surroundings: Surroundings, signals: Signals) -> None:
+        address = LineAddress.parse(options.device)
+        self._options = options
+        self._signals = signals
+        self._absent = True
+        self._printer = StatusPrinter(
+            lambda handlers: open_line(address, surroundings.files, handlers), self._pushed, signals.wake, self._lost
+        )
+        surroundings.on_usb(self._usb_event)
+
+    async def probe(self) -> Reading:
+        try:
+            status = await self._printer.ask()
+        except Absent as error:
+            return self._gone(str(error))
+        except (Taken, NotResponding, PermissionError, OSError) as error:
+            self._absent = False
+            return Reading(unreadable=Unreadable("not-responding", {"reason": _reason(error)}))
+        self._absent = False
+        return self._reading(status)
+
+    def interval_s(self) -> float:
+        if self._absent:
+            return self._options.absent_s
+        return self._options.check_s if self._printer.pushes else self._options.poll_s
+
+    async def close(self) -> None:
+        self._printer.close()
+
+    def _pushed(self, status: Status) -> None:
+        self._signals.report(self._reading(status))
+
+    def _lost(self, reason: str) -> None:
+        self._signals.report(self._gone(reason))
+
+    def _gone(self, reason: str) -> Reading:
+        self._absent = True
+        return Reading(unreadable=Unreadable("no-device", {"reason": reason}))
+
+    def _usb_event(self, action: str, _path: str) -> None:
+        # Any event may be ours while we wait for the device; once it is open, the line itself tells.
+        if self._absent and action in ("add", "bind", "change"):
+            self._signals.wake()
+
+    def _reading(self, status: Status) -> Reading:
+        facts: dict[str, Any] = {
+            "online": status.online,
+            "cover_open": status.cover_open,
+            "paper": status.paper,
+            "error": status.error,
+            "feeding": status.feeding,
+        }
+        line = self._printer.line
+        if line is None:
+            return Reading(facts)
+        device = line.device
+        identity = Identity(line.slot) if device is None else Identity(line.slot, device.vendor, device.product, device.serial)
+        return Reading(facts, identity)
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
+PERIPHERAL = Peripheral(
+    kind="receipt-printer",
+    noun=Text("l'imprimante à tickets", "the receipt printer"),
+    options=Options,
+    facts=(
+        Fact("online", "boolean", "the printer takes data"),
+        Fact("cover_open", "boolean", "the cover is open"),
+        Fact("paper", "string", "the roll: adequate, low or empty; a printer without near-end sensor never says low"),
+        Fact("error", "string", "cutter, recoverable, unrecoverable or auto-recoverable; null without error"),
+        Fact("feeding", "boolean", "paper is being fed by the button"),
+    ),
+    findings=(
+        FindingKind(
+            "media-empty", "fault", "shopkeeper",
+            Text("Plus de papier dans l'imprimante à tickets.", "The receipt printer is out of paper."), part="thermal roll",
+        ),
+        FindingKind(
+            "media-low", "warning", "shopkeeper",
+            Text("Bientôt plus de papier dans l'imprimante à tickets.", "The receipt printer is low on paper."), part="thermal roll",
+        ),
+        FindingKind(
+            "cover-open", "fault", "shopkeeper",
+            Text("Le capot de l'imprimante à tickets est ouvert.", "The cover of the receipt printer is open."),
+        ),
+        FindingKind(
+            "cutter-error", "fault", "technician",
+            Text("Le coupe-papier de l'imprimante à tickets est bloqué.", "The cutter of the receipt printer is jammed."),
+        ),
+        FindingKind(
+            "recoverable-error", "fault", "technician",
+            Text("L'imprimante à tickets signale une erreur.", "The receipt printer reports a recoverable error."),
+        ),
+        FindingKind(
+            "auto-recoverable-error", "warning", "auto",
+            Text("La tête de l'imprimante à tickets refroidit.", "The head of the receipt printer is cooling down."),
+        ),
+        FindingKind(
+            "unrecoverable-error", "fault", "technician",
+            Text("L'imprimante à tickets est en panne.", "The receipt printer has failed."), part="receipt printer",
+        ),
+        FindingKind(
+            "offline", "fault", "shopkeeper",
+            Text("L'imprimante à tickets est en attente : appuyez sur son bouton.", "The receipt printer is offline: press its button."),
+            raise_after_s=2.0,
+        ),
+    ),
+    find=find,
+    open=PrinterSource,
+    deadline_s=8.0,
+)  # fmt: skip

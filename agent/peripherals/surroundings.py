@@ -1,0 +1,54 @@
+"""What a peripheral may ask of the machine. `app` fills it in, with the real ones or with simulated ones."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.devices.netlink import Links
+from agent.devices.sysfs import KernelFiles
+
+
+@dataclass(frozen=True)
+class BrokerView:
+    """The connection to the broker as the agent itself lives it.
+
+    `result` is `connected`, or `<stage>:<reason>` with the stage `dns`, `connect`, `tls` or `mqtt`; None before
+    the first attempt has ended.
+    `rtt_ms`, `segments_out` and `retransmitted` are the kernel's (TCP_INFO), None without a connection.
+    """
+
+    result: str | None
+    host: str
+    local_address: str | None = None
+    rtt_ms: float | None = None
+    segments_out: int | None = None
+    retransmitted: int | None = None
+
+
+@dataclass(frozen=True)
+class ClockView:
+    synced: bool
+    below_floor: bool
+
+
+@dataclass(frozen=True)
+class AgentView:
+    """The agent's own troubles, for the reserved peripheral `booth`."""
+
+    store: str
+    denied_topics: tuple[str, ...]
+    echo_heard: bool | None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """`on_usb` subscribes to USB and tty events of the kernel: the handler gets action and device path."""
+
+    files: KernelFiles
+    links: Links
+    on_usb: Callable[[Callable[[str, str], None]], None]
+    resolve: Callable[[str], Awaitable[list[str]]]
+    broker: Callable[[], Awaitable[BrokerView]]
+    clock: Callable[[], ClockView]
+    agent: Callable[[], AgentView]
+    state_dir: Path

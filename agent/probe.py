@@ -1,0 +1,82 @@
+"""One reading of each peripheral, without a broker session: what an installer looks at first."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent.app import Machine, resolve
+from agent.contract.typed import plain
+from agent.engine.report import health_of
+from agent.engine.watch import Watch
+from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
+from agent.rules.health import Now
+from agent.settings import PeripheralSettings, Settings
+from agent.system.broker import BrokerError, Dialer, tcp_figures
+from agent.system.clock import Clock
+from agent.system.threads import in_thread
+
+
+async def readings(settings: Settings, state_dir: Path, only: str | None = None) -> list[dict[str, Any]]:
+    """Probe all at once; each result is a `B/health` payload as it would be without debounce, and `took_ms`."""
+    machine = Machine()
+    clock = Clock(state_dir / "clock-floor", machine.times)
+    dialer = Dialer(settings.broker)
+    surroundings = Surroundings(
+        files=machine.files,
+        links=machine.links,
+        on_usb=lambda _: None,
+        resolve=resolve,
+        broker=lambda: _dialled(dialer),
+        clock=lambda: ClockView(clock.synced(), clock.below_floor()),
+        agent=lambda: AgentView("ok", (), None),
+        state_dir=state_dir,
+    )
+    chosen = [item for item in settings.peripherals if only in (None, item.name)]
+    try:
+        return list(await asyncio.gather(*(_reading(item, surroundings, clock) for item in chosen)))
+    finally:
+        machine.links.close()
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The same for a person."""
+    lines = []
+    for result in results:
+        lines.append(f"{result['peripheral']}  {result['status']}  ({result['took_ms']:.0f} ms)")
+        lines += [f"    ! {finding['severity']} {finding['code']}{_detail(finding['detail'])}" for finding in result["findings"]]
+        lines += [f"    {name} = {'–' if value is None else value}" for name, value in result["facts"].items()]
+    return "\n".join(lines)
+
+
+def _detail(detail: dict[str, Any]) -> str:
+    return "".join(f" {key}={value}" for key, value in detail.items())
+
+
+async def _reading(item: PeripheralSettings, surroundings: Surroundings, clock: Clock) -> dict[str, Any]:
+    undelayed = {code: replace(kind, raise_after_s=0.0) for code, kind in item.peripheral.finding_kinds.items()}
+    peripheral = replace(item.peripheral, findings=tuple(undelayed.values()))
+    watch = Watch(item.name, peripheral, item.options, lambda: Now(clock.mono_s(), clock.wall()), lambda *_: None)
+    started_s = clock.mono_s()
+    running = asyncio.ensure_future(watch.run(lambda signals: item.peripheral.open(item.options, surroundings, signals)))
+    await watch.judged_once.wait()
+    took_ms = (clock.mono_s() - started_s) * 1000
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    payload: dict[str, Any] = plain(health_of(watch))
+    return payload | {"took_ms": round(took_ms, 1)}
+
+
+async def _dialled(dialer: Dialer) -> BrokerView:
+    """The broker, reached once: TCP and TLS, no MQTT."""
+    host = dialer.address.host
+    try:
+        connection = await in_thread(dialer.dial, "dial-broker")
+    except BrokerError as error:
+        return BrokerView(f"{error.stage}:{error.reason}", host)
+    try:
+        figures = tcp_figures(connection)
+        local = str(connection.getsockname()[0])
+        return BrokerView("connected", host, local, None if figures is None else round(figures.rtt_ms, 1))
+    finally:
+        connection.close()

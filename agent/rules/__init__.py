@@ -1,0 +1,1 @@
+"""Judgement as pure functions: no clock, no I/O, no await. Time is always an argument."""

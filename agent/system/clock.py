@@ -1,0 +1,114 @@
+"""Time: monotonic for timers, wall time with a floor for people, and whether the kernel trusts it.
+
+A Raspberry Pi has no clock of its own: after a night without power it wakes in 1970. No time that
+the agent says is below the floor: the latest of the release's date and the last time that was saved
+while the clock was synchronised.
+"""
+
+import ctypes
+import os
+import struct
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from agent import RELEASED_AT
+from agent.contract.words import ClockWord
+
+SAVE_EVERY_S: Final = 3600.0
+
+_STA_UNSYNC: Final = 0x0040  # adjtimex(2)
+_STATUS_OFFSET: Final = 40  # of `status` in struct timex, on 64-bit Linux
+
+
+class Times(Protocol):
+    """The three clocks of the machine; tests pass others."""
+
+    def wall_s(self) -> float: ...
+    def mono_s(self) -> float: ...
+    def kernel_synced(self) -> bool: ...
+
+
+class MachineTimes:
+    """The real ones."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+
+    def wall_s(self) -> float:
+        return time.time()
+
+    def mono_s(self) -> float:
+        return time.monotonic()
+
+    def kernel_synced(self) -> bool:
+        """STA_UNSYNC of adjtimex(2): cleared by whichever time daemon keeps this clock."""
+        timex = ctypes.create_string_buffer(256)  # modes = 0: read only, no privilege
+        if self._libc.adjtimex(timex) < 0:
+            return False
+        status: int = struct.unpack_from("i", timex, _STATUS_OFFSET)[0]
+        return not status & _STA_UNSYNC
+
+
+class Clock:
+    """`floor_file` holds seconds since 1970 as text; a missing or damaged one counts as none."""
+
+    def __init__(self, floor_file: Path | None, times: Times | None = None) -> None:
+        self._times = times or MachineTimes()
+        self._floor_file = floor_file
+        self._floor_s = max(RELEASED_AT, _read_floor(floor_file))
+        self._floor_mono_s = self._times.mono_s()
+
+    def mono_s(self) -> float:
+        """Seconds that only grow, unaffected when the wall clock jumps."""
+        return self._times.mono_s()
+
+    def wall_s(self) -> float:
+        """Seconds since 1970, never below the floor; below it, the floor ticks on by itself."""
+        wall_s = self._times.wall_s()
+        if wall_s >= self._floor_s:
+            return wall_s
+        return self._floor_s + max(0.0, self.mono_s() - self._floor_mono_s)
+
+    def wall(self) -> str:
+        """The wall time in the contract's form."""
+        return rfc3339(self.wall_s())
+
+    def synced(self) -> bool:
+        """Whether the wall clock can be trusted: kept by a time source, and not below the floor."""
+        return self._times.wall_s() >= self._floor_s and self._times.kernel_synced()
+
+    def below_floor(self) -> bool:
+        """Whether the wall clock is certainly wrong."""
+        return self._times.wall_s() < self._floor_s
+
+    def word(self) -> ClockWord:
+        return "synced" if self.synced() else "unsynced"
+
+    def save_floor(self) -> None:
+        """Move the floor up to now, on disk too, if now can be trusted. Raises OSError."""
+        if self._floor_file is None or not self.synced():
+            return
+        self._floor_s, self._floor_mono_s = self._times.wall_s(), self.mono_s()
+        replacement = self._floor_file.with_suffix(".new")
+        with open(replacement, "w") as file:
+            file.write(f"{self._floor_s:.0f}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        replacement.rename(self._floor_file)
+
+
+def rfc3339(wall_s: float) -> str:
+    """RFC 3339, UTC, milliseconds, `Z`."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _read_floor(file: Path | None) -> float:
+    if file is None:
+        return 0.0
+    try:
+        floor_s = float(file.read_text())
+    except (OSError, ValueError):
+        return 0.0
+    return floor_s if 0 <= floor_s < 2**33 else 0.0
