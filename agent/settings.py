@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
 
 from agent.contract.state import Hours
 from agent.contract.typed import Check, Invalid, Pattern, Problem, Range, build
-from agent.contract.words import RESERVED_PERIPHERAL, Area, BoothId, is_loopback
+from agent.contract.words import RESERVED_PERIPHERAL, Area, BoothId
 from agent.peripherals.declaration import Peripheral
 from agent.rules.services import DEFAULT_RULES, Need, ServiceRule
-from agent.system.broker import BrokerAddress
+from agent.system.broker import BrokerAddress, url_problem
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
@@ -25,21 +24,6 @@ def _zone_problem(name: str) -> str | None:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
         return f"write a time zone of the IANA database, such as Europe/Paris (here: {name!r})"
-    return None
-
-
-def _url_problem(url: str) -> str | None:
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        return "write a port from 1 to 65535, as in mqtts://broker.example:8883"
-    parts = urlsplit(url)
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
-        return "write mqtts://HOST:8883"
-    if parts.path not in ("", "/") or parts.query or parts.username:
-        return "write only mqtts://HOST:PORT; a booth proves itself with its certificate, not with a password"
-    if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
-        return "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only"
     return None
 
 
@@ -64,7 +48,7 @@ class BoothTable:
 
 @dataclass(frozen=True)
 class BrokerTable:
-    url: Annotated[str, Check(_url_problem, "mqtts://HOST:PORT")]
+    url: Annotated[str, Check(url_problem, "mqtts://HOST:PORT")]
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
@@ -197,21 +181,13 @@ def _broker(table: object, directory: Path, problems: list[Problem]) -> BrokerAd
     if (files["certificate"] is None) != (files["key"] is None):
         problems.append(Problem("broker", "write certificate and key together, or neither"))
     url = table.get("url")
-    if not isinstance(url, str) or _url_problem(url):
+    if not isinstance(url, str) or url_problem(url):
         return None
-    parts = urlsplit(url)
-    tls = parts.scheme == "mqtts"
-    if not tls and any(files.values()):
+    if url.startswith("mqtt:") and any(files.values()):
         problems.append(Problem("broker.url", "write mqtts://…: mqtt:// uses none of ca, certificate and key"))
     keepalive_s = table.get("keepalive_s", 30)
-    return BrokerAddress(
-        str(parts.hostname),
-        parts.port or (8883 if tls else 1883),
-        tls,
-        files["ca"],
-        files["certificate"],
-        files["key"],
-        keepalive_s if isinstance(keepalive_s, int) else 30,
+    return BrokerAddress.of_url(
+        url, files["ca"], files["certificate"], files["key"], keepalive_s if isinstance(keepalive_s, int) else 30
     )
 
 

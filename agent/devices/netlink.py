@@ -23,6 +23,8 @@ _NUD_REACHED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80  # reachable, stal
 _NUD_FAILED: Final = 0x20
 
 _DUMP_TIMEOUT_S: Final = 2.0
+_ANSWER_TIMEOUT_S: Final = 1.5
+_ANY_PORT: Final = 53  # a refusal is an answer too
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,20 @@ class Links:
                 if _attributes(body[12:]).get(1) == packed:  # NDA_DST
                     return True if state & _NUD_REACHED else False if state & _NUD_FAILED else None
         return None
+
+    async def host_answers(self, address: str) -> bool | None:
+        """Whether a host of this network sends anything back to a connection attempt; None if it stays silent."""
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(address, _ANY_PORT)
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            return None
+        except OSError:  # EHOSTUNREACH: the link layer found nobody
+            return False
+        writer.transport.abort()
+        return True
 
     def _readable(self) -> None:
         assert self._events is not None

@@ -1,4 +1,4 @@
-"""Whether the network behind the cable carries anything: gateway, and the operator's check page. No privilege."""
+"""Whether the network behind the cable carries HTTP to where it should: the operator's check page."""
 
 import asyncio
 import ssl
@@ -9,9 +9,7 @@ from urllib.parse import urlsplit
 
 from agent.contract.reasons import connect_reason, tls_reason
 
-GATEWAY_DEADLINE_S: Final = 1.5
 CHECK_DEADLINE_S: Final = 8.0
-_GATEWAY_PORT: Final = 53  # any port would do: a refusal is an answer too
 
 
 @dataclass(frozen=True)
@@ -62,21 +60,6 @@ async def check(page: CheckPage, address: str) -> CheckResult:
         return CheckResult(f"connect:{connect_reason(error)}", connect_ms)
     finally:
         writer.transport.abort()
-
-
-async def gateway_answers(address: str) -> bool | None:
-    """Whether the gateway sends anything back to a connection attempt; None if it stays silent."""
-    try:
-        async with asyncio.timeout(GATEWAY_DEADLINE_S):
-            _, writer = await asyncio.open_connection(address, _GATEWAY_PORT)
-    except ConnectionRefusedError:
-        return True
-    except TimeoutError:
-        return None
-    except OSError:  # EHOSTUNREACH: the link layer found nobody
-        return False
-    writer.transport.abort()
-    return True
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, page: CheckPage) -> str:

@@ -91,17 +91,24 @@ class Watch:
         except TimeoutError:
             return Reading(unreadable=Unreadable("not-responding", {"reason": f"no result in {self.peripheral.deadline_s:g} s"}))
         except Exception as error:
-            # The one place where whatever a peripheral raises is caught: a bug in one must not silence the others.
-            if not any(finding.code == "probe-failed" for finding in self.judgement.findings):
-                log.exception("probe failed", extra={"peripheral": self.name})
-            return Reading(unreadable=Unreadable("probe-failed", {"error": type(error).__name__, "text": printable(str(error))}))
+            return self._failed(error)
 
     def _judge(self, reading: Reading) -> None:
         self.reading = reading
         if reading.identity != Identity():
             self.identity = reading.identity
-        self._observed = self.peripheral.findings_of(reading, self._options)
+        try:
+            self._observed = self.peripheral.findings_of(reading, self._options)
+        except Exception as error:
+            self.reading = self._failed(error)
+            self._observed = self.peripheral.findings_of(self.reading, self._options)
         self._believe()
+
+    def _failed(self, error: Exception) -> Reading:
+        """Whatever a peripheral raises ends here: a bug in one must not silence the others."""
+        if not any(finding.code == "probe-failed" for finding in self.judgement.findings):
+            log.error("probe failed", exc_info=error, extra={"peripheral": self.name})
+        return Reading(unreadable=Unreadable("probe-failed", {"error": type(error).__name__, "text": printable(str(error))}))
 
     def _believe(self) -> None:
         now = self._now()

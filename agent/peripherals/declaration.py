@@ -60,7 +60,7 @@ class Peripheral:
         """What one reading shows: a function of the reading."""
         if reading.unreadable is not None:
             return [Observed(reading.unreadable.code, reading.unreadable.detail)]
-        return list(self.find(reading.facts, options))
+        return list(self.find(self.all_facts(reading), options))
 
     def all_facts(self, reading: Reading) -> dict[str, FactValue]:
         """Exactly the declared facts, None where this reading has none."""

@@ -13,7 +13,7 @@ from agent.contract.reasons import dns_reason
 from agent.contract.typed import Check, Range
 from agent.contract.words import is_loopback
 from agent.devices.netlink import DefaultRoute, Interface, NetworkState
-from agent.devices.reach import CheckPage, check, gateway_answers
+from agent.devices.reach import CheckPage, check
 from agent.peripherals.declaration import Peripheral, Signals
 from agent.peripherals.surroundings import BrokerView, Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, threshold
@@ -116,7 +116,10 @@ class NetworkSource:
             facts["gateway_reachable"] = await self._gateway_reachable(uplink, broker)
             if facts["gateway_reachable"] is not False:
                 facts |= await self._beyond(broker)
-        self._troubled = _first_failure(_complete(facts)) is not None or broker.result not in (None, "connected")
+        self._troubled = _first_failure(PERIPHERAL.all_facts(Reading(facts))) is not None or broker.result not in (
+            None,
+            "connected",
+        )
         return Reading(facts, Identity(slot=uplink.interface))
 
     def interval_s(self) -> float:
@@ -158,7 +161,7 @@ class NetworkSource:
             heard = None
         if heard and broker.result == "connected":
             return True
-        answers = await gateway_answers(uplink.gateway)
+        answers = await self._surroundings.links.host_answers(uplink.gateway)
         return heard if answers is None else answers
 
     async def _beyond(self, broker: BrokerView) -> dict[str, FactValue]:
@@ -241,10 +244,6 @@ def uplink(state: NetworkState, wanted: str | None, last: str | None) -> _Uplink
         route is not None,
         route.gateway if route else None,
     )
-
-
-def _complete(facts: Mapping[str, FactValue]) -> dict[str, FactValue]:
-    return {fact.name: facts.get(fact.name) for fact in PERIPHERAL.facts}
 
 
 def _is_literal(host: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_ERROR_BITS: Final = {None: 0, "recoverable": 0b100, "cutter": 0b1000, "unrecoverable": 0b10_0000, "hot": 0b100_0000}
 _PRINTS_UP_TO: Final = 20_000  # characters of paper that are kept
 
 
@@ -114,8 +115,7 @@ class ReceiptPrinter:
             bits = (0b100 if inside.cover_open else 0) | (0b10_0000 if inside.paper == "out" else 0)
             return bytes([fixed | bits | (0b100_0000 if inside.error else 0)])
         if request == 3:
-            bits = {None: 0, "recoverable": 0b100, "cutter": 0b1000, "unrecoverable": 0b10_0000, "hot": 0b100_0000}
-            return bytes([fixed | bits[inside.error]])
+            return bytes([fixed | _ERROR_BITS[inside.error]])
         if request == 4:
             bits_of_roll = {"plenty": 0, "near-end": 0b1100, "out": 0b110_1100}
             return bytes([fixed | bits_of_roll[inside.paper]])
@@ -125,9 +125,8 @@ class ReceiptPrinter:
         """The four bytes of Automatic Status Back."""
         inside = self.mechanism
         first = 0b0001_0000 | (0b1000 if inside.offline else 0) | (0b10_0000 if inside.cover_open else 0)
-        second = {None: 0, "recoverable": 0b100, "cutter": 0b1000, "unrecoverable": 0b10_0000, "hot": 0b100_0000}
         third = {"plenty": 0, "near-end": 0b0011, "out": 0b1111}
-        return bytes([first, second[inside.error], third[inside.paper], 0])
+        return bytes([first, _ERROR_BITS[inside.error], third[inside.paper], 0])
 
     def print_text(self, text: bytes) -> None:
         if not self.mechanism.offline:
@@ -285,5 +284,3 @@ class _PtyLine(_Line):
             self.hang_up()
             return
         self.received(data)
-
-

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from agent.contract.reasons import connect_reason, dns_reason, tls_reason
+from agent.contract.words import is_loopback
 
 Stage = Literal["dns", "connect", "tls", "mqtt"]
 
@@ -27,6 +29,33 @@ class BrokerAddress:
     certificate: Path | None = None
     key: Path | None = None
     keepalive_s: int = 30
+
+    @classmethod
+    def of_url(
+        cls, url: str, ca: Path | None = None, certificate: Path | None = None, key: Path | None = None, keepalive_s: int = 30
+    ) -> "BrokerAddress":
+        """Raises ValueError with what to write instead."""
+        if (problem := url_problem(url)) is not None:
+            raise ValueError(problem)
+        parts = urlsplit(url)
+        tls = parts.scheme == "mqtts"
+        return cls(str(parts.hostname), parts.port or (8883 if tls else 1883), tls, ca, certificate, key, keepalive_s)
+
+
+def url_problem(url: str) -> str | None:
+    """What is wrong with a broker's URL, and what to write instead; None if nothing is."""
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return "write a port from 1 to 65535, as in mqtts://broker.example:8883"
+    parts = urlsplit(url)
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        return "write mqtts://HOST:8883"
+    if parts.path not in ("", "/") or parts.query or parts.username:
+        return "write only mqtts://HOST:PORT; a booth proves itself with its certificate, not with a password"
+    if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
+        return "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only"
+    return None
 
 
 class BrokerError(Exception):

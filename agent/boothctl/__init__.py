@@ -1,0 +1,1 @@
+"""The technician's and the fleet's tool: over MQTT only."""

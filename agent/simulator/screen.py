@@ -1,0 +1,183 @@
+"""What the demo shows: a live screen on a terminal, plain lines elsewhere. Only what the broker told."""
+
+import asyncio
+import contextlib
+import sys
+import termios
+import time
+import tty
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+from agent.contract.topics import Topic
+from agent.rules.fleet import BoothPicture, Fleet, message_line
+from agent.simulator.booth import SimulatedBooth
+
+_COLOURS: Final = {
+    "starting": "white", "locate": "white", "working": "white", "your-turn": "blue",
+    "no-internet": "yellow", "broken": "red", "ok": "green",
+    "degraded": "yellow", "fault": "red", "absent": "red", "down": "red", "unknown": "dim", "online": "green",
+    "lost": "red", "asleep": "dim", "maintenance": "cyan", "warning": "yellow", "info": "dim",
+}  # fmt: skip
+
+
+class View(Protocol):
+    def start(self) -> None: ...
+    def stop(self, fleet: Fleet) -> None: ...
+    def show(self, fleet: Fleet) -> None: ...
+    def message(self, topic: Topic, payload: bytes) -> None: ...
+    def acted(self, action: str, broken: set[str]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def keyboard(self, on_key: Callable[[str], None]) -> contextlib.AbstractContextManager[None]: ...
+
+
+def make_view(booth: SimulatedBooth, *, plain: bool) -> View:
+    """The live screen where there is a terminal and the library for it."""
+    if not plain:
+        try:
+            return LiveScreen(booth)
+        except ImportError:
+            print("The live screen needs the package rich (pip install booth-agent[demo]); plain lines instead.")
+    return PlainLines(booth)
+
+
+def subscription(booth: SimulatedBooth) -> str:
+    """The same in another terminal."""
+    return f"mosquitto_sub -V mqttv5 -h 127.0.0.1 -p {booth.broker.port} -v -t '{booth.root_topic}/#'"
+
+
+class PlainLines:
+    """A line for each message, with the seconds since the start."""
+
+    def __init__(self, booth: SimulatedBooth) -> None:
+        self._booth = booth
+        self._started_s = time.monotonic()
+
+    def start(self) -> None:
+        print("A simulated booth with its agent and a broker of its own. The same in another terminal:")
+        print(f"  {subscription(self._booth)}", flush=True)
+
+    def stop(self, fleet: Fleet) -> None:
+        for booth in fleet.sorted():
+            services = " ".join(f"{name}:{word}" for name, word in booth.services.items())
+            print(f"The end: {booth.booth} {booth.word}, light {booth.light}, {services}", flush=True)
+
+    def show(self, fleet: Fleet) -> None:
+        return
+
+    def message(self, topic: Topic, payload: bytes) -> None:
+        self.note(message_line(topic, payload))
+
+    def acted(self, action: str, broken: set[str]) -> None:
+        self.note(f">>> {action}" + (f"  (broken: {', '.join(sorted(broken))})" if broken else ""))
+
+    def note(self, text: str) -> None:
+        print(f"{time.monotonic() - self._started_s:7.2f}  {text}", flush=True)
+
+    def keyboard(self, on_key: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
+        del on_key
+        return contextlib.nullcontext()
+
+
+class LiveScreen:
+    """Services, peripherals, alarms, events and the light, with rich. Raises ImportError without it."""
+
+    def __init__(self, booth: SimulatedBooth) -> None:
+        from rich.live import Live  # noqa: PLC0415 - only the live screen needs it
+
+        self._booth = booth
+        self._log: deque[str] = deque(maxlen=200)
+        self._broken: set[str] = set()
+        self._live = Live(screen=True, auto_refresh=False)
+
+    def start(self) -> None:
+        self._live.start()
+
+    def stop(self, fleet: Fleet) -> None:
+        del fleet
+        self._live.stop()
+
+    def message(self, topic: Topic, payload: bytes) -> None:
+        if topic.kind in ("event", "alarm", "state"):
+            self.note(message_line(topic, payload))
+
+    def acted(self, action: str, broken: set[str]) -> None:
+        self._broken = broken
+        self.note(f">>> {action}")
+
+    def note(self, text: str) -> None:
+        self._log.append(f"{time.strftime('%H:%M:%S')}  {text}")
+
+    def show(self, fleet: Fleet) -> None:
+        booths = fleet.sorted()
+        if booths:
+            self._live.update(self._page(booths[0]), refresh=True)
+
+    @contextlib.contextmanager
+    def keyboard(self, on_key: Callable[[str], None]) -> Iterator[None]:
+        if not sys.stdin.isatty():
+            yield
+            return
+        descriptor = sys.stdin.fileno()
+        before = termios.tcgetattr(descriptor)
+        loop = asyncio.get_running_loop()
+        tty.setcbreak(descriptor)
+        loop.add_reader(descriptor, lambda: on_key(sys.stdin.read(1)))
+        try:
+            yield
+        finally:
+            loop.remove_reader(descriptor)
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+    def _page(self, booth: BoothPicture) -> Any:
+        from rich.console import Group  # noqa: PLC0415
+        from rich.panel import Panel  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        head = Text.assemble(
+            (f" {booth.booth} ", "bold"), "  ", _coloured(booth.word), f"  clock {booth.state.get('clock', '?')}   light ",
+            _coloured(booth.light, bullet=True), "   ",
+            *(part for name, word in sorted(booth.services.items()) for part in (f"{name} ", _coloured(word), "   ")),
+        )  # fmt: skip
+        keys = Text("  ".join(f"[{s.key}] {s.repairs if s.breaks in self._broken else s.breaks}" for s in self._booth.switches))
+        room = max(4, self._live.console.size.height - len(booth.health) - len(booth.alarms) - 17)
+        return Group(
+            Panel(head, title="booth-agent demo", title_align="left"),
+            Panel(_peripherals(booth), title="peripherals", title_align="left"),
+            Panel(_alarms(booth), title="alarms", title_align="left"),
+            Panel(Text("\n".join(list(self._log)[-room:])), title="events", title_align="left"),
+            keys,
+            Text("[q] quit    " + subscription(self._booth), style="dim"),
+        )
+
+
+def _peripherals(booth: BoothPicture) -> Any:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("peripheral", "status", "findings", "facts"):
+        table.add_column(column, no_wrap=True)
+    for name, health in sorted(booth.health.items()):
+        findings = ", ".join(finding["code"] for finding in health["findings"]) or "–"
+        facts = " ".join(f"{key}={value}" for key, value in health["facts"].items() if value is not None)
+        table.add_row(name, _coloured(health["status"], bullet=True), findings, facts)
+    return table
+
+
+def _alarms(booth: BoothPicture) -> Any:
+    from rich.text import Text  # noqa: PLC0415
+
+    lines = [
+        Text.assemble(
+            _coloured(alarm["severity"], bullet=True), f"  {peripheral}/{code}  [{alarm['fix_by']}]  {alarm['text']['fr']}"
+        )
+        for (peripheral, code), alarm in sorted(booth.alarms.items())
+    ]
+    return Text("\n").join(lines) if lines else Text("none", style="dim")
+
+
+def _coloured(word: str, *, bullet: bool = False) -> Any:
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text(("● " if bullet else "") + word, style=_COLOURS.get(word, ""))
