@@ -90,7 +90,7 @@ class Watch:
                 return await source.probe()
         except TimeoutError:
             return Reading(unreadable=Unreadable("not-responding", {"reason": f"no result in {self.peripheral.deadline_s:g} s"}))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see _failed
             return self._failed(error)
 
     def _judge(self, reading: Reading) -> None:
@@ -99,7 +99,7 @@ class Watch:
             self.identity = reading.identity
         try:
             self._observed = self.peripheral.findings_of(reading, self._options)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see _failed
             self.reading = self._failed(error)
             self._observed = self.peripheral.findings_of(self.reading, self._options)
         self._believe()

@@ -392,8 +392,8 @@ class _Link:
         else:
             self._connack.set_result(None)
 
-    def _on_disconnect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        self._end(BrokerError("mqtt", _words(reason)))
+    def _on_disconnect(self, _client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
+        self._end(BrokerError("mqtt", _words(reason) if flags.is_disconnect_packet_from_server else "connection-lost"))
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         properties = message.properties
