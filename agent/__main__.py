@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from agent import VERSION
 from agent.contract.typed import Invalid
@@ -26,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="booth-agent", description="The daemon inside a public-service booth.")
+    parser = argparse.ArgumentParser(
+        prog="booth-agent", description="The daemon inside a public-service booth.", formatter_class=_HelpFormatter
+    )
     parser.add_argument("--version", action="version", version=f"booth-agent {VERSION}")
-    acts = parser.add_subparsers(required=True, metavar="run | check-config | probe | demo")
+    acts = parser.add_subparsers(required=True, metavar="run | check-config | probe | demo", parser_class=_Parser)
 
     run = acts.add_parser("run", help="the daemon")
     _add_config(run)
@@ -57,6 +60,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Of a fixed width: asking for the terminal's would load shutil and its compressors into the daemon."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=32, width=110)
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=_HelpFormatter)
+
+
 def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="agent.toml (else the one in CONFIGURATION_DIRECTORY)")
 
@@ -64,13 +79,14 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     # Imported here: check-config and the tools need neither a broker nor a store.
     from agent.app import serve  # noqa: PLC0415
-    from agent.system import service_manager  # noqa: PLC0415
+    from agent.system import process, service_manager  # noqa: PLC0415
     from agent.system.single import AlreadyRunning, SingleInstance  # noqa: PLC0415
 
     settings = _settings(options)
     state_dir = _directory(options.state_dir, "STATE_DIRECTORY", "/var/lib/booth-agent")
     if settings is None or state_dir is None:
         return EXIT_FAILED
+    process.use_one_malloc_arena()
     service_manager.log_to_journal_or_stderr(options.verbose)
     try:
         with SingleInstance(state_dir):

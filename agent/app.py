@@ -44,6 +44,7 @@ from agent.system.uevents import Uevent, Uevents
 
 log = logging.getLogger(__name__)
 
+_SETTLED_S = 3.0  # after the start: connected, first probes done
 _USB_SUBSYSTEMS = ("usb", "usbmisc", "tty")
 
 
@@ -285,6 +286,7 @@ async def serve(settings: Settings, state_dir: Path) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.call_later(_SETTLED_S, process.return_free_memory)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await Agent(settings, state_dir).run(stop)

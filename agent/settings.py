@@ -1,30 +1,31 @@
 """`agent.toml`: what the booth must know before it can be told anything. Every problem is found at once."""
 
+import datetime
 import re
 import tomllib
-import zoneinfo
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from agent.contract.state import Hours
-from agent.contract.typed import Check, Invalid, Pattern, Problem, Range, build
+from agent.contract.typed import Check, Invalid, Problem, Range, build, shown
 from agent.contract.words import RESERVED_PERIPHERAL, Area, BoothId
 from agent.peripherals.declaration import Peripheral
 from agent.rules.services import DEFAULT_RULES, Need, ServiceRule
 from agent.system.broker import BrokerAddress, url_problem
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_SPAN: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d-(([01]\d|2[0-3]):[0-5]\d|24:00)")
+_ZONES: Final = Path("/usr/share/zoneinfo")  # package tzdata
+_TIME: Final = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_SPAN: Final = re.compile(f"{_TIME}-({_TIME}|24:00)")
 
 
 def _zone_problem(name: str) -> str | None:
-    try:
-        zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return f"write a time zone of the IANA database, such as Europe/Paris (here: {name!r})"
-    return None
+    # Looked up as a file: the module zoneinfo would stay in the daemon's memory for this one question.
+    if re.fullmatch("[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name) and (_ZONES / name).is_file():
+        return None
+    return f"write a time zone of the IANA database, such as Europe/Paris (here: {name!r})"
 
 
 def _spans_problem(spans: list[str]) -> str | None:
@@ -67,13 +68,19 @@ def _week_problem(week: dict[str, object]) -> str | None:
     return f"days are {', '.join(DAYS)} (here: {', '.join(wrong)})" if wrong else None
 
 
+def _date_problem(text: str) -> str | None:
+    try:
+        known = datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        known = False
+    return None if known else f"write a date such as 2026-12-25 (here: {shown(text)})"
+
+
 @dataclass(frozen=True)
 class HoursTable:
     tz: Zone | None = None
     week: Annotated[dict[str, Spans], Check(_week_problem, "spans by day")] = field(default_factory=dict)
-    exceptions: dict[Annotated[str, Pattern(r"\d{4}-\d\d-\d\d", "a date such as 2026-12-25")], Spans] = field(
-        default_factory=dict
-    )
+    exceptions: dict[Annotated[str, Check(_date_problem, "a date")], Spans] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,7 @@ def load(file: Path, kinds: Mapping[str, Peripheral]) -> Settings:
     try:
         with open(file, "rb") as stream:
             data = tomllib.load(stream)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: bad UTF-8, 5,000 digits, 1,000 brackets
         raise Invalid([Problem("", f"this is not TOML: {error}")]) from error
     return read(data, kinds, file.parent)
 
@@ -140,6 +147,7 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
     if problems or document is None or broker is None:
         raise Invalid(problems)
     hours = Hours(document.hours.tz or document.booth.timezone, document.hours.week, document.hours.exceptions)
+    broker = replace(broker, keepalive_s=document.broker.keepalive_s)
     return Settings(document.booth, broker, document.reporting, hours, services, tuple(peripherals))
 
 
@@ -185,10 +193,7 @@ def _broker(table: object, directory: Path, problems: list[Problem]) -> BrokerAd
         return None
     if url.startswith("mqtt:") and any(files.values()):
         problems.append(Problem("broker.url", "write mqtts://…: mqtt:// uses none of ca, certificate and key"))
-    keepalive_s = table.get("keepalive_s", 30)
-    return BrokerAddress.of_url(
-        url, files["ca"], files["certificate"], files["key"], keepalive_s if isinstance(keepalive_s, int) else 30
-    )
+    return BrokerAddress.of_url(url, files["ca"], files["certificate"], files["key"])
 
 
 def _services(tables: object, kinds: Mapping[str, Peripheral], problems: list[Problem]) -> Mapping[str, ServiceRule]:
@@ -226,5 +231,7 @@ def _overlaid(rule: ServiceRule, table: ServiceTable) -> ServiceRule:
         either = tuple(table.either)
     if table.helps is not None:
         helps = tuple(table.helps)
-    main = rule.main if table.needs is None and table.either is None else (*(need.kind for need in needs), *either)
+    carriers = (*(need.kind for need in needs), *either)
+    # What is the heart of a service by default stays it: a booth with a board and no scanner offers no scan.
+    main = tuple(kind for kind in carriers if kind in rule.main) or carriers
     return ServiceRule(main, needs, either, helps)

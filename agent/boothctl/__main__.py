@@ -16,6 +16,8 @@ from agent.boothctl import pages
 from agent.boothctl.gather import Listener
 from agent.contract.messages import Incoming
 from agent.contract.topics import PREFIX
+from agent.contract.typed import Invalid, build
+from agent.contract.words import Area, BoothId
 from agent.rules.fleet import BoothPicture, Fleet, message_line
 from agent.system.broker import BrokerAddress
 
@@ -57,17 +59,33 @@ def _parser() -> argparse.ArgumentParser:
     acts = parser.add_subparsers(required=True, metavar="ls | show | watch")
 
     ls = acts.add_parser("ls", parents=[common], help="a line for each booth")
-    ls.add_argument("--area", help="only this area")
+    ls.add_argument("--area", type=_area, help="only this area")
     ls.add_argument("--red", action="store_true", help="only booths with a fault, or lost")
     ls.set_defaults(act=_ls)
     show = acts.add_parser("show", parents=[common], help="everything of one booth")
-    show.add_argument("booth")
+    show.add_argument("booth", type=_booth)
     show.set_defaults(act=_show)
     watch = acts.add_parser("watch", parents=[common], help="every message as it comes")
-    watch.add_argument("booth", nargs="?", help="only this one")
-    watch.add_argument("--area", help="only this area")
+    watch.add_argument("booth", nargs="?", type=_booth, help="only this one")
+    watch.add_argument("--area", type=_area, help="only this area")
     watch.set_defaults(act=_watch)
     return parser
+
+
+def _area(text: str) -> str:
+    return _of_type(Area, text)
+
+
+def _booth(text: str) -> str:
+    return _of_type(BoothId, text)
+
+
+def _of_type(type_: Any, text: str) -> str:
+    # Part of a topic: a wildcard or a slash in it would ask for something else.
+    try:
+        return str(build(type_, text))
+    except Invalid as error:
+        raise argparse.ArgumentTypeError(error.problems[0].message) from error
 
 
 def _broker(options: argparse.Namespace) -> BrokerAddress:
@@ -116,10 +134,7 @@ async def _watch(options: argparse.Namespace, address: BrokerAddress) -> int:
             return
         if options.json:
             text = message.payload.decode(errors="replace")
-            print(
-                json.dumps({"topic": message.topic, "retained": message.retained, "payload": text}, ensure_ascii=False),
-                flush=True,
-            )
+            print(json.dumps({"topic": message.topic, "retained": message.retained, "payload": text}), flush=True)
         else:
             print(message_line(topic, message.payload), flush=True)
 
@@ -155,7 +170,8 @@ def _no_broker(address: BrokerAddress, listener: Listener) -> int:
 
 
 def _print(options: argparse.Namespace, data: object, page: Callable[[], str]) -> None:
-    print(json.dumps(data, ensure_ascii=False, indent=1) if options.json else page())
+    # ASCII: JSON leaves some control characters as they are, and a terminal may obey them.
+    print(json.dumps(data, indent=1) if options.json else page())
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from agent.contract.words import printable
 from agent.rules.fleet import BoothPicture
 
 
@@ -20,7 +21,7 @@ def booth_page(booth: BoothPicture) -> str:
     state = booth.state
     lines = [
         f"{booth.booth} ({booth.area})  {booth.word} since {state.get('since', '?')}",
-        f"agent     {state.get('agent', '?')}, clock {state.get('clock', '?')}",
+        f"agent     {printable(state.get('agent', '?'))}, clock {state.get('clock', '?')}",
         f"light     {booth.light or '–'}",
         f"services  {_services(booth) or '–'}",
     ]
@@ -29,8 +30,8 @@ def booth_page(booth: BoothPicture) -> str:
     rows = [("PERIPHERAL", "STATUS", "SINCE", "FINDINGS")]
     for name in sorted(booth.health):
         health = booth.health[name]
-        findings = ", ".join(str(finding.get("code")) for finding in health.get("findings", ()))
-        rows.append((name, str(health.get("status")), str(health.get("since")), findings or "–"))
+        findings = ", ".join(finding["code"] for finding in health["findings"])
+        rows.append((name, health["status"], health["since"], findings or "–"))
     return "\n".join([*lines, "", _columns(rows)])
 
 
@@ -43,12 +44,11 @@ def _alarms(booth: BoothPicture) -> str:
 
 
 def _alarm_lines(peripheral: str, code: str, alarm: dict[str, Any]) -> list[str]:
-    text = alarm.get("text", {})
-    part = f"  part: {alarm['part']}" if alarm.get("part") else ""
+    part = f"  part: {printable(alarm['part'])}" if alarm["part"] else ""
     return [
-        f"ALARM     {peripheral}/{code}  {alarm.get('severity')} since {alarm.get('since')}  fix by {alarm.get('fix_by')}{part}",
-        f"          {text.get('fr', '')}",
-        f"          {text.get('en', '')}  (runbook: {alarm.get('runbook')})",
+        f"ALARM     {peripheral}/{code}  {alarm['severity']} since {alarm['since']}  fix by {alarm['fix_by']}{part}",
+        f"          {printable(alarm['text']['fr'])}",
+        f"          {printable(alarm['text']['en'])}  (runbook: {printable(alarm['runbook'])})",
     ]
 
 

@@ -108,12 +108,28 @@ def _payload_problems(topic: Topic, kind: MessageKind, payload: bytes) -> list[s
         return [str(error)]
     except Invalid as error:
         return [str(problem) for problem in error.problems]
-    if isinstance(value, health.Health):
-        return _health_problems(topic, value)
-    if isinstance(value, alarm.Alarm) and (value.peripheral, value.code) != topic.names:
-        return ["peripheral and code do not match the topic"]
-    if isinstance(value, event.Event):
-        return _event_problems(topic, value)
+    return _value_problems(topic, value)
+
+
+def _value_problems(topic: Topic, value: Any) -> list[str]:
+    match value:
+        case state.State():
+            return _state_problems(value)
+        case health.Health():
+            return _health_problems(topic, value)
+        case alarm.Alarm():
+            return _alarm_problems(topic, value)
+        case event.Event():
+            return _event_problems(topic, value)
+        case command.CommandStatus():
+            return _status_problems(topic, value)
+        case _:
+            return []
+
+
+def _state_problems(value: state.State) -> list[str]:
+    if value.state in ("asleep", "lost") and set(value.services.values()) - {"unknown"}:
+        return [f"{value.state}, with a service that is not unknown"]
     return []
 
 
@@ -127,8 +143,18 @@ def _health_problems(topic: Topic, value: health.Health) -> list[str]:
         found.append("findings do not stand worst first")
     if value.status == "ok" and set(severities) - {"info"}:
         found.append("ok, with a warning or a fault")
-    if value.status in ("degraded", "fault") and not set(severities) - {"info"}:
+    reasons = {"degraded": {"warning", "fault"}, "fault": {"fault"}}.get(value.status)
+    if reasons is not None and not reasons & set(severities):
         found.append(f"{value.status} without a finding that says why")
+    return found
+
+
+def _alarm_problems(topic: Topic, value: alarm.Alarm) -> list[str]:
+    found = []
+    if (value.peripheral, value.code) != topic.names:
+        found.append("peripheral and code do not match the topic")
+    if value.severity == "info":
+        found.append("an alarm of severity info")
     return found
 
 
@@ -139,3 +165,7 @@ def _event_problems(topic: Topic, value: event.Event) -> list[str]:
     if value.id != f"{value.stream}-{value.seq}":
         found.append("id is not <stream>-<seq>")
     return found
+
+
+def _status_problems(topic: Topic, value: command.CommandStatus) -> list[str]:
+    return [] if (value.verb, value.id) == topic.names else ["verb and id do not match the topic"]

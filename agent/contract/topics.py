@@ -83,8 +83,8 @@ class Topic:
         return None
 
 
-def _pattern(tail: str) -> re.Pattern[str]:
-    return re.compile(rf"{PREFIX}/([a-z0-9-]{{1,32}}|_all)/([a-z0-9-]{{3,40}}|_all)/{tail}")
+def _pattern(tail: str, many: str = "") -> re.Pattern[str]:
+    return re.compile(rf"{PREFIX}/([a-z0-9-]{{1,32}}{many})/([a-z0-9-]{{3,40}}{many})/{tail}")
 
 
 _NAME = "([a-z0-9-]{1,64})"
@@ -98,7 +98,7 @@ _PATTERNS: Final = {
     "alarm": _pattern(f"alarm/{_NAME}/{_NAME}"),
     "event": _pattern(f"event/({'|'.join(EVENT_CLASSES)})"),
     "tele": _pattern(f"tele/{_NAME}"),
-    "desired": _pattern(f"({'|'.join(DOCUMENT_KINDS)})/desired"),
+    "desired": _pattern(f"({'|'.join(DOCUMENT_KINDS)})/desired", many=f"|{ALL}"),
     "reported": _pattern("(config|policy|update)/reported"),
     "cmd-req": _pattern(f"cmd/{_NAME}/req"),
     "cmd-status": _pattern(f"cmd/{_NAME}/([A-Za-z0-9_-]{{1,64}})/status"),

@@ -52,7 +52,7 @@ class Range:
     def complaint(self, value: Any) -> str | None:
         if self.low <= value <= self.high:
             return None
-        return f"write a number from {self.low:g} to {self.high:g} (here: {value!r})"
+        return f"write a number from {self.low:.16g} to {self.high:.16g} (here: {shown(value)})"
 
     def schema(self) -> Json:
         return {"minimum": self.low, "maximum": self.high}
@@ -134,7 +134,8 @@ def schema(type_: Any) -> Json:
     if origin in (list, tuple):
         return {"type": "array", "items": schema(args[0])}
     if origin is dict:
-        return {"type": "object", "additionalProperties": schema(args[1])}
+        names = {} if args[0] is str else {"propertyNames": schema(args[0])}
+        return {"type": "object", **names, "additionalProperties": schema(args[1])}
     if dataclasses.is_dataclass(type_):
         fields = _fields(typing.cast("type", type_))
         return {
@@ -148,7 +149,10 @@ def schema(type_: Any) -> Json:
 
 def shown(value: object) -> str:
     """A value as an error message may show it: short, and harmless in a log."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number that is far too long"
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -162,6 +166,7 @@ _PRIMITIVE_SCHEMAS: dict[Any, Json] = {
     object: {},
     Any: {},
 }
+_FLOAT_END = 10**308  # integers from here on may be no float
 _WRITE_A = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
 
 
@@ -196,8 +201,10 @@ class _Builder:
         if origin is Annotated:
             return self.annotated(args, value, path)
         if origin is Literal:
-            if not any(value == word and type(value) is type(word) for word in args):
-                self.complain(path, f"write one of {', '.join(map(str, args))} (here: {shown(value)})")
+            for word in args:
+                if value == word and isinstance(value, bool) == isinstance(word, bool):
+                    return word
+            self.complain(path, f"write one of {', '.join(map(str, args))} (here: {shown(value)})")
             return value
         if origin in (Union, types.UnionType):
             return self.union(args, value, path)
@@ -268,8 +275,10 @@ class _Builder:
     def primitive(self, type_: Any, value: object, path: str) -> object:
         if type_ in (object, Any):
             return value
-        # True is an int to Python and 1.0 is no int to JSON Schema's readers: compare exact types.
-        if type_ is float and type(value) is int:
+        # True is an int to Python; 1.0 is a whole number to JSON Schema.
+        if type_ is int and type(value) is float and value.is_integer():
+            return int(value)
+        if type_ is float and type(value) is int and abs(value) < _FLOAT_END:
             return float(value)
         if type(value) is not type_:
             self.complain(path, f"write {_WRITE_A[type_]} (here: {shown(value)})")
@@ -293,4 +302,6 @@ def _count(problems: list[Problem]) -> int:
 
 
 def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
+    # A path is printed, logged and published: a key that is not plain stands there as `shown`.
+    name = key if isinstance(key, str) and key.isprintable() and len(key) <= 60 else shown(key)
+    return f"{path}.{name}" if path else name

@@ -1,5 +1,6 @@
 """The contract's words: names, times, and the fixed vocabularies that payloads share."""
 
+import math
 import re
 from typing import Annotated, Any, Final, Literal
 
@@ -11,7 +12,10 @@ Name = Annotated[str, Pattern("[a-z0-9]+(-[a-z0-9]+)*", "a kebab-case name, such
 Code = Name
 Timestamp = Annotated[
     str,
-    Pattern(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "a UTC time with milliseconds, such as 2026-10-06T12:32:00.000Z"),
+    Pattern(
+        r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z",
+        "a UTC time with milliseconds, such as 2026-10-06T12:32:00.000Z",
+    ),
 ]
 
 Status = Literal["ok", "degraded", "fault", "absent", "unknown"]
@@ -45,9 +49,11 @@ def capped(value: Any, limit: int = TEXT_LIMIT) -> Any:
         return {printable(str(key), 64): capped(item, limit) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [capped(item, limit) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
     return value
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address can only mean this machine."""
-    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None

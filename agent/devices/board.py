@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,8 @@ from agent.devices.sysfs import KernelFiles
 # bit 3 soft temperature limit (raspberrypi.com, "vcgencmd get_throttled"); hex without 0x.
 _THROTTLED: Final = "sys/devices/platform/soc/soc:firmware/get_throttled"
 _MOUNTS: Final = "proc/self/mountinfo"
+# From Linux 6.12 on, ext4 does not say "ro" after an error, but one of the others (fs/ext4/super.c, _ext4_show_options).
+_READ_ONLY: Final = frozenset({"ro", "emergency_ro", "shutdown"})
 _UNITS_DEADLINE_S: Final = 5.0
 
 
@@ -75,7 +78,7 @@ def memory_available_pct(files: KernelFiles) -> float | None:
 def storage(files: KernelFiles, directory: str, statvfs: Callable[[str], os.statvfs_result]) -> Storage:
     """The file system that holds `directory`, and the chip under it."""
     mount = mount_of(files, directory)
-    device = mount.source.removeprefix("/dev/") if mount and mount.source.startswith("/dev/") else None
+    device = _block_device(files, mount) if mount else None
     try:
         space = statvfs(directory)
     except OSError:
@@ -100,10 +103,18 @@ def mount_of(files: KernelFiles, directory: str) -> Mount | None:
         left, right = before.split(), after.split()
         if not separator or len(left) < 6 or len(right) < 3:
             continue
-        point = left[4].encode().decode("unicode_escape")  # a space stands as \040
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), left[4])  # a space stands as \040
         if (directory + "/").startswith(point.rstrip("/") + "/") and (best is None or len(point) >= len(best.point)):
-            best = Mount(point, left[2], right[1], "ro" in right[2].split(","))
+            best = Mount(point, left[2], right[1], not _READ_ONLY.isdisjoint(right[2].split(",")))
     return best
+
+
+def _block_device(files: KernelFiles, mount: Mount) -> str | None:
+    """The kernel's name of the partition. The source may be an alias of it: `/dev/root` where there is no initramfs."""
+    try:
+        return files.path(f"sys/dev/block/{mount.device}").readlink().name
+    except OSError:
+        return mount.source.removeprefix("/dev/") if mount.source.startswith("/dev/") else None
 
 
 async def failed_units(files: KernelFiles) -> str | None:

@@ -4,10 +4,11 @@ Everything is non-blocking on the running loop; nothing here knows what the byte
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,7 +20,11 @@ from agent.devices.sysfs import KernelFiles
 from agent.devices.usb import UsbDevice
 
 CONNECT_TIMEOUT_S: Final = 3.0
+_GONE: Final = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO)  # what a device that was unplugged answers
 BAUD_RATES: Final = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
+
+
+Resolve = Callable[[str], Awaitable[list[str]]]
 
 
 class Absent(Exception):
@@ -41,7 +46,10 @@ class LineAddress:
     @classmethod
     def parse(cls, url: str) -> "LineAddress":
         """Raises ValueError with what to write instead."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url, allow_fragments=False)  # udev's names and serial numbers may hold a "#"
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme == "tcp":
             return cls._tcp(parts.hostname, parts.netloc)
         if parts.scheme == "serial":
@@ -53,7 +61,7 @@ class LineAddress:
     @classmethod
     def _tcp(cls, host: str | None, netloc: str) -> "LineAddress":
         port = netloc.rpartition(":")[2]
-        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
             raise ValueError("write tcp://HOST:PORT, such as tcp://192.0.2.9:9100")
         return cls("tcp", (host, port))
 
@@ -65,7 +73,7 @@ class LineAddress:
         baud = settings.pop("baud", ["9600"])[-1]
         if settings:
             raise ValueError(f"only baud can be set here, not {', '.join(sorted(settings))}")
-        if not baud.isdigit() or int(baud) not in BAUD_RATES:
+        if not baud.isdecimal() or int(baud) not in BAUD_RATES:
             raise ValueError(f"baud is one of {', '.join(map(str, BAUD_RATES))}")
         return cls("serial", (path,), int(baud))
 
@@ -78,7 +86,8 @@ class LineAddress:
 
 
 class Line(Protocol):
-    """An open line. `write` raises OSError; `close` may be called twice."""
+    """An open line. `write` raises Absent where the other end went, OSError where it takes no bytes; `close` may be
+    called twice."""
 
     slot: str
     device: UsbDevice | None
@@ -93,10 +102,10 @@ class LineHandlers:
     on_lost: Callable[[str], None]  # the other end went; never called after `close`
 
 
-async def open_line(address: LineAddress, files: KernelFiles, handlers: LineHandlers) -> Line:
-    """Raises Absent, Taken, or OSError for what is neither (a permission, say)."""
+async def open_line(address: LineAddress, files: KernelFiles, handlers: LineHandlers, resolve: Resolve) -> Line:
+    """Raises Absent, Taken, or OSError for what is neither (a permission, say). `resolve` gives a name's addresses."""
     if address.scheme == "tcp":
-        return await _TcpLine.open(address.place[0], int(address.place[1]), handlers)
+        return await _TcpLine.open(address.place[0], int(address.place[1]), handlers, resolve)
     if address.scheme == "serial":
         return _open_serial(address, files, handlers)
     return _open_usb(address, files, handlers)
@@ -112,11 +121,13 @@ class _TcpLine(asyncio.Protocol):
         self._closed = False
 
     @classmethod
-    async def open(cls, host: str, port: int, handlers: LineHandlers) -> "_TcpLine":
+    async def open(cls, host: str, port: int, handlers: LineHandlers, resolve: Resolve) -> "_TcpLine":
         line = cls("loopback" if is_loopback(host) else "network", handlers)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await asyncio.get_running_loop().create_connection(lambda: line, host, port)
+                # Resolved by ourselves: a lookup that hangs in the loop's executor would hold up the end of the process.
+                address = (await resolve(host))[0]
+                await asyncio.get_running_loop().create_connection(lambda: line, address, port)
         except TimeoutError as error:
             raise Absent("no answer") from error
         except socket.gaierror as error:
@@ -127,7 +138,7 @@ class _TcpLine(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
-            raise ConnectionError("the connection is closed")
+            raise Absent("connection closed")
         if self._transport.get_write_buffer_size() > 4096:
             raise BlockingIOError(errno.EAGAIN, "the printer takes no bytes")
         self._transport.write(data)
@@ -153,21 +164,37 @@ class _TcpLine(asyncio.Protocol):
 
 
 class _FdLine:
-    """A character device."""
+    """A character device. `ends_empty`: an empty read is its end, as on every terminal."""
 
-    def __init__(self, fd: int, slot: str, device: UsbDevice | None, handlers: LineHandlers, closer: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        fd: int,
+        slot: str,
+        device: UsbDevice | None,
+        handlers: LineHandlers,
+        closer: Callable[[], None],
+        *,
+        ends_empty: bool,
+    ) -> None:
         self.slot = slot
         self.device = device
         self._fd = fd
         self._handlers = handlers
         self._closer = closer
+        self._ends_empty = ends_empty
         self._closed = False
         asyncio.get_running_loop().add_reader(fd, self._readable)
 
     def write(self, data: bytes) -> None:
         if self._closed:
-            raise ConnectionError("the line is closed")
-        if os.write(self._fd, data) != len(data):
+            raise Absent("hung up")
+        try:
+            written = os.write(self._fd, data)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise Absent("hung up") from error
+            raise
+        if written != len(data):
             raise BlockingIOError(errno.EAGAIN, "the printer takes no bytes")
 
     def close(self) -> None:
@@ -175,10 +202,7 @@ class _FdLine:
             return
         self._closed = True
         asyncio.get_running_loop().remove_reader(self._fd)
-        try:
-            self._closer()
-        except OSError:
-            return  # it was gone already
+        self._closer()
 
     def _readable(self) -> None:
         try:
@@ -190,7 +214,7 @@ class _FdLine:
             return
         if data:
             self._handlers.on_data(data)
-        elif self.device is None or self.slot == "pty":
+        elif self._ends_empty:
             self._lost()
         # usblp hands up an empty read for a packet of length zero: no hang-up.
 
@@ -201,6 +225,8 @@ class _FdLine:
 
 def _open_serial(address: LineAddress, files: KernelFiles, handlers: LineHandlers) -> Line:
     # Only a booth with a serial printer pays for the module.
+    import termios  # noqa: PLC0415
+
     import serial  # noqa: PLC0415
 
     path = address.place[0]
@@ -208,24 +234,31 @@ def _open_serial(address: LineAddress, files: KernelFiles, handlers: LineHandler
         raise Absent("no such device")
     try:
         port = serial.Serial(path, address.baud, timeout=0, write_timeout=0, exclusive=True)
-    except serial.SerialException as error:
-        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EIO):
+    except OSError as error:  # SerialException is one; termios.error, which it may stand for, is none
+        number = error.errno or next(iter(getattr(error.__context__, "args", ())), None)
+        if number in _GONE:
             raise Absent("no such device") from error
-        if error.errno == errno.EACCES:
+        if number == errno.EACCES:
             raise PermissionError(errno.EACCES, f"no permission to open {path}: add the agent's user to its group") from error
-        raise Taken("another process has the line") from error
+        if number in (errno.EBUSY, errno.EAGAIN):
+            raise Taken("another process has the line") from error
+        raise OSError(errno.ENOTTY, f"{path} is no serial line") from error
 
     def closer() -> None:
-        try:
+        with contextlib.suppress(termios.error, OSError):  # it was gone already
             port.reset_output_buffer()  # else close() waits for bytes that a dead printer never takes
-        finally:
+        with contextlib.suppress(OSError):
             port.close()
 
-    port.reset_input_buffer()
+    try:
+        port.reset_input_buffer()
+    except termios.error as error:  # no OSError
+        closer()
+        raise Absent("unplugged a moment ago") from error
     tty = Path(path).resolve()
     device = usb.of_tty(files, tty.name)
     slot = device.slot if device else "pty" if tty.parent.name == "pts" else tty.name
-    return _FdLine(port.fileno(), slot, device, handlers, closer)
+    return _FdLine(port.fileno(), slot, device, handlers, closer, ends_empty=True)
 
 
 def _open_usb(address: LineAddress, files: KernelFiles, handlers: LineHandlers) -> Line:
@@ -237,12 +270,10 @@ def _open_usb(address: LineAddress, files: KernelFiles, handlers: LineHandlers) 
         raise OSError(errno.ENXIO, "plugged in, but the kernel's usblp driver does not have it")
     try:
         fd = os.open(files.path(node), os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except FileNotFoundError as error:
-        raise Absent("unplugged a moment ago") from error
     except OSError as error:
         if error.errno == errno.EBUSY:  # usblp allows one opener
             raise Taken("another process has the printer") from error
-        if error.errno in (errno.ENODEV, errno.ENXIO):
+        if error.errno in _GONE:
             raise Absent("unplugged a moment ago") from error
         raise
-    return _FdLine(fd, device.slot, device, handlers, lambda: os.close(fd))
+    return _FdLine(fd, device.slot, device, handlers, lambda: os.close(fd), ends_empty=False)

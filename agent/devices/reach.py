@@ -23,12 +23,16 @@ class CheckPage:
 
     @classmethod
     def parse(cls, url: str) -> "CheckPage":
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if host is None or parts.scheme not in ("http", "https") or parts.username or not url.isascii() or " " in url:
             raise ValueError("write http://HOST/PATH or https://HOST/PATH of a page that answers 204")
         tls = parts.scheme == "https"
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return cls(parts.hostname, parts.port or (443 if tls else 80), target, tls)
+        return cls(host, port or (443 if tls else 80), target, tls)
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,15 @@ class CheckResult:
 async def check(page: CheckPage, address: str) -> CheckResult:
     """Ask for the page at `address`, the resolved host."""
     started_s = time.monotonic()
+    deadline_s = asyncio.get_running_loop().time() + CHECK_DEADLINE_S
     try:
-        async with asyncio.timeout(CHECK_DEADLINE_S):
+        async with asyncio.timeout_at(deadline_s):
             reader, writer = await asyncio.open_connection(address, page.port)
     except OSError as error:  # TimeoutError is one
         return CheckResult(f"connect:{connect_reason(error)}")
     connect_ms = round((time.monotonic() - started_s) * 1000, 1)
     try:
-        async with asyncio.timeout(CHECK_DEADLINE_S):
+        async with asyncio.timeout_at(deadline_s):
             if page.tls:
                 await writer.start_tls(ssl.create_default_context(), server_hostname=page.host)
             return CheckResult(await _ask(reader, writer, page), connect_ms)

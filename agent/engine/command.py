@@ -1,6 +1,6 @@
 """Answers commands. This version carries none out, and says so with the contract's words."""
 
-import secrets
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -42,7 +42,7 @@ class Commander:
             request, reason = Request(), "bad-args"
         else:
             reason = _refusal(verb, message.retained)
-        id_ = request.id or "c-" + secrets.token_hex(4)
+        id_ = request.id or "c-" + os.urandom(4).hex()
         status = CommandStatus(id_, verb, "refused", None, None, reason, None, request.by, self._wall())
         self._publisher.retain("cmd-status", self._address.command_status(verb, id_), encode(plain(status)))
 

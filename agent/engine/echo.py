@@ -4,7 +4,7 @@ A broker may grant a forbidden subscription and then deliver nothing (mosquitto 
 """
 
 import asyncio
-import secrets
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -29,7 +29,7 @@ class Echo:
 
     def say(self) -> None:
         self.stop()
-        self._word = secrets.token_hex(8).encode()
+        self._word = os.urandom(8).hex().encode()
         if self._send(self._word):
             self._timer = asyncio.get_running_loop().call_later(HEARD_WITHIN_S, self._decide, False)
 

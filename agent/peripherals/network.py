@@ -1,7 +1,7 @@
 """The network, in the order in which it is built up: carrier, address, gateway, DNS, TLS, portal, broker."""
 
 import asyncio
-import ipaddress
+import socket
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -179,6 +179,7 @@ class NetworkSource:
         # getaddrinfo has no deadline of its own: one that hangs is left behind, and no second one is started.
         if self._resolving is None or self._resolving.done():
             self._resolving = asyncio.ensure_future(self._surroundings.resolve(host))
+            self._resolving.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(_DNS_DEADLINE_S):
                 return await asyncio.shield(self._resolving), "ok"
@@ -246,12 +247,21 @@ def uplink(state: NetworkState, wanted: str | None, last: str | None) -> _Uplink
     )
 
 
+def _retrieve(resolved: "asyncio.Future[list[str]]") -> None:
+    """Take notice of a failure that comes after everybody stopped waiting for it."""
+    if not resolved.cancelled():
+        resolved.exception()
+
+
 def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return is_loopback(host)
-    return True
+    """Whether there is no name to resolve."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return True
+    return is_loopback(host)
 
 
 _BOX: Final = Text("La box Internet ne répond pas : vérifiez-la.", "The gateway does not answer: check the Internet box.")

@@ -54,10 +54,14 @@ class PrinterSource:
     def __init__(self, options: Options, surroundings: Surroundings, signals: Signals) -> None:
         address = LineAddress.parse(options.device)
         self._options = options
+        self._networked = address.scheme == "tcp"
         self._signals = signals
         self._absent = True
         self._printer = StatusPrinter(
-            lambda handlers: open_line(address, surroundings.files, handlers), self._pushed, signals.wake, self._lost
+            lambda handlers: open_line(address, surroundings.files, handlers, surroundings.resolve),
+            self._pushed,
+            signals.wake,
+            self._lost,
         )
         surroundings.on_usb(self._usb_event)
 
@@ -84,7 +88,10 @@ class PrinterSource:
         self._signals.report(self._reading(status))
 
     def _lost(self, reason: str) -> None:
-        self._signals.report(self._gone(reason))
+        # A print server may close an idle connection: there, the next attempt shows whether the printer went.
+        if not self._networked:
+            self._signals.report(self._gone(reason))
+        self._signals.wake()
 
     def _gone(self, reason: str) -> Reading:
         self._absent = True

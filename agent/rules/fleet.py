@@ -1,12 +1,16 @@
 """What booths say of themselves, put together from their messages: the picture that a technician sees."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from agent.contract.decode import decode_object
+from agent.contract.messages import kind_of
 from agent.contract.topics import Topic
+from agent.contract.typed import build
 from agent.contract.words import printable
+
+_MAX_BYTES: Final = 1024 * 1024
 
 
 @dataclass
@@ -18,7 +22,7 @@ class BoothPicture:
     state: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
     light: str = ""
-    services: dict[str, str] = field(default_factory=dict)
+    said_services: dict[str, str] = field(default_factory=dict)
     health: dict[str, dict[str, Any]] = field(default_factory=dict)
     alarms: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     _session: str = ""
@@ -27,6 +31,13 @@ class BoothPicture:
     def word(self) -> str:
         """`starting`, `online`, `asleep`, `lost`, or `unknown` while it has said nothing."""
         return str(self.state.get("state", "unknown"))
+
+    @property
+    def services(self) -> dict[str, str]:
+        """The word of each service; of a booth that is not there, none is known, whatever it said last."""
+        if self.word in ("asleep", "lost"):
+            return dict.fromkeys(self.said_services, "unknown")
+        return self.said_services
 
     @property
     def red(self) -> bool:
@@ -52,8 +63,6 @@ class BoothPicture:
             return
         self._session = session
         self.state = payload
-        if self.word in ("asleep", "lost"):
-            self.services = dict.fromkeys(self.services, "unknown")
 
 
 @dataclass
@@ -78,20 +87,12 @@ class Fleet:
 
 
 def _take(booth: BoothPicture, topic: Topic, payload: bytes) -> bool:
-    if topic.kind in ("service", "led"):
-        _take_word(booth, topic, payload.decode("ascii", "replace"))
-        return True
-    if topic.kind == "alarm" and not payload:
-        booth.alarms.pop((topic.names[0], topic.names[1]), None)
-        return True
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        return False
-    if not isinstance(value, Mapping):
-        return False
-    data = dict(value)
+    if not payload:
+        return _clear(booth, topic)
+    data = _read(topic, payload)
     match topic.kind:
+        case _ if data is None:
+            return False
         case "state":
             booth.take_state(data)
         case "meta":
@@ -100,49 +101,69 @@ def _take(booth: BoothPicture, topic: Topic, payload: bytes) -> bool:
             booth.health[topic.names[0]] = data
         case "alarm":
             booth.alarms[topic.names[0], topic.names[1]] = data
-        case "event" | "tele":
-            pass  # nothing to keep: it happened
+        case "service":
+            booth.said_services[topic.names[0]] = data
+        case "led":
+            booth.light = data
+        case "event" | "tele" | "reported" | "cmd-status":
+            pass  # nothing to keep: it happened, or another page shows it
         case _:
             return False
     return True
 
 
-def _take_word(booth: BoothPicture, topic: Topic, word: str) -> None:
-    if topic.kind == "led":
-        booth.light = word
-    elif word:
-        booth.services[topic.names[0]] = word
-    else:
-        booth.services.pop(topic.names[0], None)
+def _clear(booth: BoothPicture, topic: Topic) -> bool:
+    match topic.kind:
+        case "alarm":
+            booth.alarms.pop((topic.names[0], topic.names[1]), None)
+        case "service":
+            booth.said_services.pop(topic.names[0], None)
+        case "health":
+            booth.health.pop(topic.names[0], None)
+        case "led":
+            booth.light = ""
+        case _:
+            return False
+    return True
+
+
+def _read(topic: Topic, payload: bytes) -> Any:
+    """A payload that keeps the contract, as plain JSON or a word; None for any other: a booth may be anybody."""
+    kind = kind_of(topic)
+    if kind is None:
+        return None
+    try:
+        value = payload.decode() if kind.word else decode_object(payload, _MAX_BYTES)
+        build(kind.type, value, unknown="ignore")
+    except ValueError:  # BadJson, Invalid, UnicodeDecodeError
+        return None
+    return value
 
 
 def message_line(topic: Topic, payload: bytes) -> str:
-    """One message as one line for a person."""
+    """One message as one line for a person, harmless whatever it holds."""
     place = "/".join((topic.address.booth, topic.kind, *topic.names))
     if not payload:
         return f"{place}  cleared"
-    try:
-        value = json.loads(payload)
-    except ValueError:
-        return f"{place}  {printable(payload.decode(errors='replace'))}"
-    return f"{place}  {_summary(topic.kind, value)}"
+    value = _read(topic, payload)
+    text = payload.decode(errors="replace") if value is None else _summary(topic.kind, value)
+    return f"{place}  {printable(text, 200)}"
 
 
 def _summary(kind: str, value: Any) -> str:
-    if not isinstance(value, dict):
-        return printable(str(value))
     match kind:
         case "state":
-            return str(value.get("state"))
+            return str(value["state"])
         case "health":
-            codes = " ".join(str(finding.get("code")) for finding in value.get("findings", ()))
-            return f"{value.get('status')} {codes}".rstrip()
+            return " ".join((value["status"], *(finding["code"] for finding in value["findings"])))
         case "alarm":
-            return f"{value.get('severity')}, {value.get('fix_by')}: {value.get('text', {}).get('fr', '')}"
+            return f"{value['severity']}, {value['fix_by']}: {value['text']['fr']}"
         case "event":
-            change = value.get("data", {}).get("change", "")
-            return f"#{value.get('seq')} {value.get('peripheral') or ''} {value.get('code')} {change}".replace("  ", " ").rstrip()
+            words = (f"#{value['seq']}", value["peripheral"], value["code"], value["data"].get("change"))
+            return " ".join(str(word) for word in words if word)
         case "meta":
-            return f"agent {value.get('agent')}, {', '.join(value.get('peripherals', {}))}"
+            return f"agent {value['agent']}, {', '.join(value['peripherals'])}"
+        case "service" | "led":
+            return str(value)
         case _:
-            return printable(json.dumps(value, ensure_ascii=False), 200)
+            return json.dumps(value, ensure_ascii=False)

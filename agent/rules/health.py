@@ -102,7 +102,8 @@ def judge(
 
     findings = tuple(sorted(believed, key=lambda finding: (SEVERITY_ORDER.index(finding.severity), finding.code)))
     status = _status(findings)
-    if status == "ok" and before.status == "unknown" and any(kinds[code].severity == "fault" for code in seen_since):
+    doubtful = any((seen[code].severity or kinds[code].severity) == "fault" for code in seen_since)
+    if status == "ok" and doubtful and (before.status == "unknown" or before.checked is None):
         status = "unknown"  # the first readings show a fault that is not believed yet: not ok either
     since = before.since if status == before.status and before.since else now.wall
     return Judgement(status, since, findings, now, seen_since, missing_since), tuple(changes)

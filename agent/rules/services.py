@@ -34,6 +34,7 @@ class ServiceRule:
 
 
 _LINE_QUALITY: Final = frozenset({"high-latency", "high-loss", "weak-signal"})
+_UNREADABLE: Final = frozenset({"not-responding", "wedged", "probe-failed"})
 _HTTPS: Final = SHOP_NETWORK_CODES | {"tls-failure"}
 
 DEFAULT_RULES: Final[Mapping[str, ServiceRule]] = {
@@ -59,7 +60,7 @@ DEFAULT_RULES: Final[Mapping[str, ServiceRule]] = {
         needs=(
             Need("camera"),
             # A conversation needs what browsing can do without: RTT under 300 ms, loss under 3 %.
-            Need("network", down_on=_HTTPS | {"high-latency", "high-loss"}, degraded_on=_LINE_QUALITY),
+            Need("network", down_on=_HTTPS | {"high-latency", "high-loss"}, degraded_on=frozenset()),
             Need("audio"),
         ),
         helps=("scanner", "document-printer"),
@@ -110,7 +111,7 @@ def _words(rule: ServiceRule, peripherals: Sequence[PeripheralState]) -> list[Se
     if either:
         words.append(_either_word(either))
     for kind in rule.helps:
-        words += ["ok" if _need_word(Need(kind), item) == "ok" else "degraded" for item in peripherals if item.kind == kind]
+        words += ["degraded" for item in peripherals if item.kind == kind and _need_word(Need(kind), item) in ("down", "unknown")]
     return words
 
 
@@ -131,6 +132,8 @@ def _need_word(need: Need, peripheral: PeripheralState) -> ServiceWord:
     if need.down_on is None:
         if peripheral.status == "fault":
             return "down"
+    elif codes.keys() & _UNREADABLE:
+        return "unknown"  # what it hangs on could not be measured
     elif any(code in need.down_on and (severity == "fault" or code in _LINE_QUALITY) for code, severity in codes.items()):
         return "down"
     degrading = {code for code, severity in codes.items() if severity != "info"}

@@ -6,8 +6,6 @@ queue of paho's across connections: what is not acknowledged is sent again by wh
 """
 
 import asyncio
-import random
-import secrets
 import socket
 import ssl
 from collections import deque
@@ -15,16 +13,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
-
 from agent.contract.messages import Incoming, Message
+from agent.system import chance, lean_paho  # noqa: F401 - lean_paho before paho: see there
 from agent.system.broker import BrokerError, Dialer, TcpFigures, tcp_figures
 from agent.system.threads import in_thread
+
+import paho.mqtt.client as paho  # isort: skip
+from paho.mqtt.enums import CallbackAPIVersion  # isort: skip
+from paho.mqtt.packettypes import PacketTypes  # isort: skip
+from paho.mqtt.properties import Properties  # isort: skip
+from paho.mqtt.reasoncodes import ReasonCode  # isort: skip
+from paho.mqtt.subscribeoptions import SubscribeOptions  # isort: skip
 
 WINDOW: Final = 10  # messages inside paho: it would send any number at once after a reconnection
 SESSION_EXPIRY_S: Final = 7 * 24 * 3600
@@ -88,7 +87,7 @@ class Mqtt:
         self._attempt = 0
         self._closing = False
         self._retry_now = asyncio.Event()
-        self.session = secrets.token_hex(4)
+        self.session = chance.token(4)
         self.last_error: BrokerError | None = None
 
     @property
@@ -147,7 +146,7 @@ class Mqtt:
 
     async def _one_connection(self) -> None:
         connection = await self._dial()
-        self.session = secrets.token_hex(4)
+        self.session = chance.token(4)
         will = None if self._will is None else self._will()
         link = _Link(connection, self._client_id, self._keepalive_s, will, self._session_expiry_s, self._handlers)
         self._link = link
@@ -179,7 +178,7 @@ class Mqtt:
         self._attempt += 1
         self._retry_now.clear()
         try:
-            async with asyncio.timeout(random.uniform(0.25, 1.0) * ceiling_s):
+            async with asyncio.timeout(chance.between(0.25, 1.0) * ceiling_s):
                 await self._retry_now.wait()
         except TimeoutError:
             return

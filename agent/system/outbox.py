@@ -5,7 +5,6 @@ Synchronous; `system.store` runs it in its thread. Raises sqlite3.Error and OSEr
 
 import json
 import os
-import secrets
 import sqlite3
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from agent.contract.decode import encode
 from agent.contract.event import Event, EventClass
 from agent.contract.typed import plain
 from agent.contract.words import ClockWord
+from agent.system import chance
 
 # What is dropped first when there is no room: 0, then 1, then 2.
 PRIORITY_INFO: Final = 0
@@ -167,7 +167,7 @@ class OutboxFile:
         # PERSIST keeps the journal's blocks: on a full disk a transaction still has somewhere to go.
         db.execute("PRAGMA journal_mode=PERSIST")
         db.execute("PRAGMA temp_store=MEMORY")
-        db.execute("PRAGMA cache_size=-256")
+        db.execute("PRAGMA cache_size=-64")
         db.isolation_level = "IMMEDIATE"
         return db
 
@@ -186,7 +186,7 @@ class OutboxFile:
             db.execute("CREATE TABLE room (filler BLOB)")
             db.execute("INSERT INTO room VALUES (zeroblob(262144))")
             db.execute("DROP TABLE room")
-            body = encode({"stream": secrets.token_hex(8), "next_seq": 1})
+            body = encode({"stream": chance.token(8), "next_seq": 1})
             db.execute("INSERT INTO state VALUES (?, ?, ?)", (_STREAM, body, zlib.crc32(body)))
         finally:
             db.close()

@@ -9,8 +9,6 @@ import os
 import sys
 from typing import Any, Final
 
-from systemd import daemon
-
 # Attributes of a log record that become journal fields: `logger.info("…", extra={"peripheral": …})`.
 FIELDS: Final = ("peripheral", "code", "topic", "reason")
 
@@ -20,6 +18,8 @@ def notify(state: str) -> None:
     if "NOTIFY_SOCKET" not in os.environ:
         return
     try:
+        from systemd import daemon  # noqa: PLC0415 - libsystemd costs 0.3 MiB that only a managed process needs
+
         daemon.notify(state)
     except OSError as error:  # the manager's socket is gone: it will not hear of it either
         logging.getLogger(__name__).warning("service manager not reached: %s", error)

@@ -56,7 +56,8 @@ class Decoder:
     """Finds replies and pushed frames in a stream of bytes, whatever noise lies between.
 
     Every kind of byte is recognisable by fixed bits, so a stream that was garbled is understood again
-    from the next whole item on. A reply may even stand in the middle of a frame.
+    from the next whole item on. A reply may even stand in the middle of a frame. Garbage comes first in
+    what `feed` returns: it puts all that arrived together with it in doubt.
     """
 
     def __init__(self) -> None:
@@ -81,9 +82,7 @@ class Decoder:
             else:
                 garbage += 1 + len(self._frame)
                 self._frame.clear()
-        if garbage:
-            items.append(Garbage(garbage))
-        return items
+        return [Garbage(garbage), *items] if garbage else items
 
 
 def pushed_status(frame: bytes) -> Status:
