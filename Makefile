@@ -25,6 +25,8 @@ $(STAMP): requirements/build.lock requirements/dev.lock setup.cfg pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation -r requirements/dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@# Compiled here even where PYTHONDONTWRITEBYTECODE is set: compiling at each start costs a second and 2 MiB.
+	$(BIN)/python -m compileall -q agent
 	@touch $@
 
 run: setup ## a booth with its broker, live on screen; ARGS="--help" for more
@@ -45,8 +47,10 @@ check: setup ## types, lint, import rules, units, generated files
 	$(BIN)/python -m agent.contract.schema --check docs/contract.schema.json
 	$(BIN)/python docs/runbook/index.py --check
 
-bench: setup ## measure, compare, and write docs/performance.md
+bench: setup ## measure, compare with a peer, and write docs/performance.md
 	@sh provisioning/system-packages $(TEST_PACKAGES)
+	test -x $(VENV)/peers/bin/python || $(PYTHON) -m venv $(VENV)/peers
+	$(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.lock
 	$(BIN)/python -m tests.bench $(ARGS)
 
 schema: setup ## write docs/contract.schema.json from the types
@@ -61,6 +65,8 @@ lock: setup ## pin every dependency again, with hashes
 	    --no-annotate --custom-compile-command "make lock" requirements/build.in -o requirements/build.lock
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	    --no-annotate --custom-compile-command "make lock" setup.cfg --all-extras -o requirements/dev.lock
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --no-annotate --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.lock
 
 clean: ## forget .venv/ and every cache
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

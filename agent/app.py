@@ -32,9 +32,11 @@ from agent.engine.watch import Watch
 from agent.peripherals import declared
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
 from agent.rules.health import Change, Now
+from agent.rules.light import SHOWN
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
 from agent.system.broker import BrokerError, Dialer
+from agent.system.chance import between
 from agent.system.clock import SAVE_EVERY_S, Clock, MachineTimes, Times
 from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox import Draft, Limits, Stamp
@@ -68,8 +70,8 @@ class Agent:
         self._boot_id = KernelFiles().text("proc/sys/kernel/random/boot_id") or "unknown"
         self._address = Address(settings.booth.area, settings.booth.id)
         self._clock = Clock(state_dir / "clock-floor", self._machine.times)
-        self._denied: set[str] = set()
         self._dialer = Dialer(settings.broker)
+        self._routed = True
         self._store = Store(state_dir / "store.db", self._stamp, limits)
         self._mqtt = Mqtt(
             self._dialer,
@@ -78,13 +80,15 @@ class Agent:
             self._address.subscriptions(),
             lambda: self._reporter.last_will(self._mqtt.session),
         )
-        self._publisher = Publisher(self._address, self._mqtt, self._store, settings.reporting.heartbeat_s, self._refused)
+        self._publisher = Publisher(
+            self._address, self._mqtt, self._store, settings.reporting.heartbeat_s, self._own_state_changed
+        )
         self._reporter = Reporter(
             self._booth(), self._publisher, _Recorder(self._store, self._stamp), self._now, self._clock.word, self._figures
         )
         self._echo = Echo(lambda word: self._publisher.send_once("echo", self._address.echo, word), self._own_state_changed)
         self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
-        self._commander = Commander(self._address, self._publisher, self._clock.wall, self._clock.mono_s)
+        self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
         self._surroundings = Surroundings(
             files=self._machine.files,
             links=self._machine.links,
@@ -132,6 +136,7 @@ class Agent:
 
     async def _close(self) -> None:
         self._echo.stop()
+        self._commander.close()
         self._reporter.close()
         self._machine.links.close()
         self._machine.uevents.close()
@@ -143,7 +148,6 @@ class Agent:
     def _connected(self) -> None:
         log.info("connected to the broker")
         service_manager.notify("STATUS=connected")
-        self._denied.clear()
         self._reporter.connected(self._mqtt.session)
         self._echo.connected()
         self._own_state_changed()
@@ -168,10 +172,6 @@ class Agent:
 
     def _room(self) -> None:
         self._publisher.pump()
-
-    def _refused(self, topic: str) -> None:
-        self._denied.add(topic.removeprefix(self._address.root + "/"))
-        self._own_state_changed()
 
     def _judged(self, watch: Watch, changes: tuple[Change, ...]) -> None:
         self._reporter.judged(watch, changes)
@@ -199,7 +199,8 @@ class Agent:
         return process.figures() | {"queue_depth": self._store.depth}
 
     def _agent_view(self) -> AgentView:
-        return AgentView(self._store.condition, tuple(sorted(self._denied)[:5]), self._echo.heard)
+        denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
+        return AgentView(self._store.condition, tuple(denied[:5]), self._echo.heard)
 
     async def _broker_view(self) -> BrokerView:
         host = self._settings.broker.host
@@ -235,7 +236,7 @@ class Agent:
             heartbeat_s=reporting.heartbeat_s,
             telemetry_s=reporting.telemetry_s,
             alarm_after_s=reporting.alarm_after_s,
-            capabilities=Capabilities(commands={}, policy_rules=[], light=[]),
+            capabilities=Capabilities(commands={}, policy_rules=[], light=list(SHOWN)),
         )
 
     def _start_kernel_events(self) -> None:
@@ -243,6 +244,20 @@ class Agent:
             self._machine.uevents.start()
         except OSError as error:
             log.warning("no kernel events about devices (%s): absent devices are tried at their interval", error.strerror)
+        try:
+            self._machine.links.watch(self._links_changed)
+        except OSError as error:
+            log.warning("no kernel events about the network (%s): it is looked at at its interval", error.strerror)
+
+    def _links_changed(self) -> None:
+        """A way out came back: do not wait for the backoff's end, but not all booths of a street at once either."""
+        try:
+            routed = bool(self._machine.links.snapshot().default_routes)
+        except OSError:
+            return
+        if routed and not self._routed and not self._mqtt.connected:
+            asyncio.get_running_loop().call_later(between(0.2, 2.0), self._mqtt.retry_now)
+        self._routed = routed
 
     # --- what time brings ---
 

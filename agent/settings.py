@@ -158,7 +158,7 @@ def _peripherals(tables: object, kinds: Mapping[str, Peripheral], problems: list
         path = f"peripherals.{name}"
         if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name) or len(name) > 64:
             problems.append(Problem(path, "write the name in kebab-case, such as receipt-printer"))
-        elif name == RESERVED_PERIPHERAL:
+        elif name in (RESERVED_PERIPHERAL, "agent"):  # tele/agent
             problems.append(Problem(path, f'the name "{name}" is the agent\'s own; take another one'))
         if not isinstance(table, Mapping):
             continue

@@ -64,7 +64,7 @@ class Observer:
         self.messages: list[Seen] = []
         self.retained: dict[str, Seen] = {}
         self.problems: list[str] = []
-        self._heartbeat_s = heartbeat_s
+        self.heartbeat_s = heartbeat_s
         self._news = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, client_id=f"observer-{time.monotonic_ns()}")
@@ -142,7 +142,7 @@ class Observer:
             name = "reported-update" if topic.kind == "reported" and topic.names == ("update",) else topic.kind
             validator = jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _SCHEMA["$defs"]})
             found += [f"{seen.topic}: {error.message}" for error in validator.iter_errors(seen.json)]
-        wanted = {"never": None, "2 heartbeats": 2 * self._heartbeat_s, "30 min": 1800, "24 h": 86400}[kind.expiry]
+        wanted = {"never": None, "2 heartbeats": 2 * self.heartbeat_s, "30 min": 1800, "24 h": 86400}[kind.expiry]
         if seen.payload and (seen.expiry_s is None) != (wanted is None):
             found.append(f"{seen.topic}: expiry {seen.expiry_s}, not {wanted}")
         elif seen.expiry_s is not None and wanted is not None and seen.expiry_s > wanted:

@@ -118,22 +118,28 @@ def _block_device(files: KernelFiles, mount: Mount) -> str | None:
 
 
 async def failed_units(files: KernelFiles) -> str | None:
-    """Names of failed units, separated by spaces; None if there are none, or no systemd that answers."""
+    """Names of failed units, separated by spaces; empty if there are none, None if no systemd answers."""
     if not files.path("run/systemd/system").is_dir():
         return None
-    process = await asyncio.create_subprocess_exec(
-        "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager",
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+    except FileNotFoundError:
+        return None
     try:
         async with asyncio.timeout(_UNITS_DEADLINE_S):
             output, _ = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return None
-    names = [line.split()[0] for line in output.decode(errors="replace").splitlines() if line.strip()]
-    return printable(" ".join(names)) if names else None
+    finally:
+        if process.returncode is None:  # too late, or nobody waits any more
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        return None
+    return printable(" ".join(line.split()[0] for line in output.decode(errors="replace").splitlines() if line.strip()))
 
 
 def _under_voltage_alarm(files: KernelFiles) -> str | None:

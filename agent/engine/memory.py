@@ -1,5 +1,6 @@
 """What is believed of the booth, across a restart: `since` must not begin anew because the power was cut."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,11 +47,12 @@ class Remembered:
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "Remembered":
         """From the store's state. What does not fit (an older version's) is forgotten."""
-        try:
+        saved: dict[str, _SavedJudgement] = {}
+        alarms: tuple[_SavedAlarm, ...] = ()
+        with contextlib.suppress(Invalid):
             saved = build(dict[str, _SavedJudgement], state.get("judgements", {}), unknown="ignore")
+        with contextlib.suppress(Invalid):
             alarms = build(tuple[_SavedAlarm, ...], state.get("alarms", []), unknown="ignore")
-        except Invalid:
-            return cls()
         judgements = {
             name: Judgement(
                 judgement.status,

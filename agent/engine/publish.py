@@ -17,7 +17,10 @@ from agent.contract.topics import Address
 
 log = logging.getLogger(__name__)
 
-_FETCH: Final = 50  # events in memory at a time
+_FETCH: Final = 200  # events asked of the store at a time; the next ones are asked for when a quarter is left
+_ONCE: Final = 100  # messages that matter only now, while there is no room for them
+_GAP_S: Final = 1.0  # between two messages of one health, service or state topic; the newest one waits
+_HELD_APART: Final = (PUBLISHED["health"], PUBLISHED["service"], PUBLISHED["state"])
 _FAILURE: Final = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
 
 
@@ -53,30 +56,52 @@ class _Retained:
     payload: bytes
     kind: MessageKind
     on_acknowledged: Callable[[], None] | None
+    not_before_s: float = 0.0
 
 
 class Publisher:
-    """Feeds the connection, never more than it has room for. `on_denied` gets each topic that the broker refuses."""
+    """Feeds the connection, never more than it has room for.
+
+    `denied` holds the topics that the broker refused on this connection and has not taken since;
+    `on_denied` is called when it changes.
+    """
 
     def __init__(
-        self, address: Address, link: Link, queue: EventQueue, heartbeat_s: float, on_denied: Callable[[str], None]
+        self, address: Address, link: Link, queue: EventQueue, heartbeat_s: float, on_denied: Callable[[], None]
     ) -> None:
         self._address = address
         self._link = link
         self._queue = queue
         self._heartbeat_s = heartbeat_s
         self._on_denied = on_denied
+        self.denied: set[str] = set()
+        self._once: deque[Message] = deque(maxlen=_ONCE)
         self._image: dict[str, _Retained] = {}
         self._dirty: dict[str, None] = {}
         self._events: deque[StoredEvent] = deque()
         self._newest_sent = 0
+        self._connection = 0
         self._more_events = True
         self._pump_soon = False
+        self._held: asyncio.TimerHandle | None = None
         self._fetching: asyncio.Task[None] | None = None
 
-    def retain(self, kind: str, topic: str, payload: bytes, on_acknowledged: Callable[[], None] | None = None) -> None:
-        """Set a retained topic. An empty payload clears it, and forgets it once the broker knows."""
-        self._image[topic] = _Retained(payload, PUBLISHED[kind], on_acknowledged)
+    def retain(
+        self,
+        kind: str,
+        topic: str,
+        payload: bytes,
+        on_acknowledged: Callable[[], None] | None = None,
+        *,
+        urgent: bool = False,
+    ) -> None:
+        """Set a retained topic. An empty payload clears it, and forgets it once the broker knows.
+
+        What flaps is held to one message a second; `urgent` does not wait.
+        """
+        before = self._image.get(topic)
+        not_before_s = 0.0 if before is None or urgent else before.not_before_s
+        self._image[topic] = _Retained(payload, PUBLISHED[kind], on_acknowledged, not_before_s)
         self._dirty[topic] = None
         if not self._pump_soon:  # what changes together in one step of the loop goes together
             self._pump_soon = True
@@ -88,29 +113,31 @@ class Publisher:
         return None if retained is None else retained.payload
 
     def send_once(self, kind: str, topic: str, payload: bytes) -> bool:
-        """Send something that only matters now; False where there is no connection to send it on."""
-        if not self._link.room:
+        """Send something that is not said again at the next connection; False where there is none to send it on."""
+        if not self._link.connected:
             return False
         message = PUBLISHED[kind]
-        self._link.publish(Message(topic, payload, message.qos, message.retained, expiry_s(message, self._heartbeat_s)))
+        self._once.append(Message(topic, payload, message.qos, message.retained, expiry_s(message, self._heartbeat_s)))
+        self.pump()
         return True
 
     def connected(self, first: Sequence[str]) -> None:
         """A new connection: everything retained again, `first` before the rest, then events from the oldest on."""
         self._dirty = dict.fromkeys([topic for topic in first if topic in self._image])
         self._dirty |= dict.fromkeys(self._image)
+        for item in self._image.values():
+            item.not_before_s = 0.0
+        self._once.clear()
         self._events.clear()
+        self.denied.clear()
         self._newest_sent = 0
+        self._connection += 1
         self._more_events = True
         self.pump()
 
     def refresh_expiring(self) -> None:
-        """Say again what would expire; health apart, which its reporter says anew."""
-        self._dirty |= dict.fromkeys(
-            topic
-            for topic, item in self._image.items()
-            if item.kind.expiry == "2 heartbeats" and item.kind is not PUBLISHED["health"]
-        )
+        """Say again what would expire."""
+        self._dirty |= dict.fromkeys(topic for topic, item in self._image.items() if item.kind.expiry == "2 heartbeats")
         self.pump()
 
     def events_stored(self) -> None:
@@ -120,32 +147,52 @@ class Publisher:
     def pump(self) -> None:
         """Hand over as much as there is room for."""
         self._pump_soon = False
-        while self._dirty and self._link.room:
-            topic = next(iter(self._dirty))
+        now_s = asyncio.get_running_loop().time()
+        for topic in [topic for topic in self._dirty if self._image[topic].not_before_s <= now_s]:
+            if not self._link.room:
+                break
             del self._dirty[topic]
-            self._send_retained(topic)
+            self._send_retained(topic, now_s)
+        self._wait_for_held(now_s)
+        while self._once and self._link.room:
+            self._send_now(self._once.popleft())
         while self._events and self._link.room:
             self._send_event(self._events.popleft())
-        if self._more_events and not self._events and self._link.room and self._fetching is None:
+        if self._more_events and len(self._events) < _FETCH // 4 and self._link.connected and self._fetching is None:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
 
     async def close(self) -> None:
+        if self._held is not None:
+            self._held.cancel()
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
 
-    def _send_retained(self, topic: str) -> None:
+    def _send_now(self, message: Message) -> None:
+        def done(reason: int) -> None:
+            self._answered(message.topic, reason)
+
+        self._link.publish(message, done)
+
+    def _wait_for_held(self, now_s: float) -> None:
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+        due = [at_s for topic in self._dirty if (at_s := self._image[topic].not_before_s) > now_s]
+        if due:
+            self._held = asyncio.get_running_loop().call_at(min(due), self.pump)
+
+    def _send_retained(self, topic: str, now_s: float) -> None:
         item = self._image[topic]
+        if item.kind in _HELD_APART:
+            item.not_before_s = now_s + _GAP_S
         message = Message(
             topic, item.payload, item.kind.qos, True, expiry_s(item.kind, self._heartbeat_s) if item.payload else None
         )
         self._link.publish(message, lambda reason: self._retained_done(topic, item, reason))
 
     def _retained_done(self, topic: str, item: _Retained, reason: int) -> None:
-        if reason >= _FAILURE:
-            self._denied(topic, reason)
-            return
-        if self._image.get(topic) is item:
+        if self._answered(topic, reason) and self._image.get(topic) is item:
             if not item.payload:
                 del self._image[topic]
             if item.on_acknowledged is not None:
@@ -157,22 +204,31 @@ class Publisher:
         self._link.publish(Message(topic, event.body), lambda reason: self._event_done(topic, event, reason))
 
     def _event_done(self, topic: str, event: StoredEvent, reason: int) -> None:
-        if reason >= _FAILURE:
-            self._queue.bury(event.position, f"reason code {reason:#04x}")
-            self._denied(topic, reason)
-        else:
+        if self._answered(topic, reason):
             self._queue.acknowledge(event.position)
+        else:
+            self._queue.bury(event.position, f"reason code {reason:#04x}")
 
-    def _denied(self, topic: str, reason: int) -> None:
-        log.warning("the broker refused a message: reason code %#04x", reason, extra={"topic": topic, "reason": reason})
-        self._on_denied(topic)
+    def _answered(self, topic: str, reason: int) -> bool:
+        """Whether the broker took a message; keeps the list of what it refuses."""
+        taken = reason < _FAILURE
+        if not taken:
+            log.warning("the broker refused a message: reason code %#04x", reason, extra={"topic": topic, "reason": reason})
+        if taken == (topic in self.denied):
+            if taken:
+                self.denied.discard(topic)
+            else:
+                self.denied.add(topic)
+            self._on_denied()
+        return taken
 
     async def _fetch(self) -> None:
         try:
-            after = self._newest_sent
+            after = self._events[-1].position if self._events else self._newest_sent
+            connection = self._connection
             self._more_events = False
             found = await self._queue.pending(after, _FETCH)
-            if after == self._newest_sent:  # else a new connection began meanwhile, and asks from the start
+            if connection == self._connection:  # else a new connection began meanwhile, and asks from the start
                 self._events.extend(found)
                 self._more_events = self._more_events or bool(found)
         finally:

@@ -28,7 +28,6 @@ from agent.rules.services import PeripheralState, ServiceRule, services, touched
 log = logging.getLogger(__name__)
 
 Priority = Literal[0, 1, 2]
-HEALTH_GAP_S: Final = 1.0  # at most one health message a second for one peripheral
 STARTING_S: Final = 25.0  # a device that has not answered its first question by then holds the booth up no longer
 
 _PRIORITIES: Final[Mapping[str, Priority]] = {"info": 0, "warning": 1, "fault": 2}
@@ -56,15 +55,6 @@ class Booth:
     capabilities: Capabilities
 
 
-@dataclass
-class _HealthGate:
-    """Holds one peripheral's messages a second apart; the newest one waits, those before it are forgotten."""
-
-    published: Judgement | None = None
-    published_s: float = float("-inf")
-    timer: asyncio.TimerHandle | None = None
-
-
 class Reporter:
     """Holds what the booth says of itself. `watches` must be complete before `start`."""
 
@@ -84,7 +74,7 @@ class Reporter:
         self._clock_word = clock_word
         self._own_figures = own_figures
         self._watches: dict[str, Watch] = {}
-        self._gates: dict[str, _HealthGate] = {}
+        self._said: dict[str, Judgement] = {}
         self._alarms: dict[AlarmKey, Alarm] = {}
         self._alarm_timer: asyncio.TimerHandle | None = None
         self._state: Literal["starting", "online", "asleep"] = "starting"
@@ -97,7 +87,6 @@ class Reporter:
     def remember(self, remembered: Remembered, watches: Mapping[str, Watch]) -> None:
         """Take over the watches, and what was believed before the restart."""
         self._watches = dict(watches)
-        self._gates = {name: _HealthGate() for name in watches}
         for name, watch in watches.items():
             watch.judgement = remembered.judgements.get(name, watch.judgement)
         now_s = self._now().mono_s
@@ -141,11 +130,9 @@ class Reporter:
         return self._state_message("asleep", self._session)
 
     def close(self) -> None:
-        """Stop every timer."""
-        timers = [self._alarm_timer, *(gate.timer for gate in self._gates.values())]
-        for timer in timers:
-            if timer is not None:
-                timer.cancel()
+        """Stop the timer."""
+        if self._alarm_timer is not None:
+            self._alarm_timer.cancel()
 
     # --- what comes in ---
 
@@ -153,9 +140,9 @@ class Reporter:
         """A peripheral was judged. Says what changed, and nothing if nothing did."""
         for change in changes:
             self._record(watch, change)
-        gate = self._gates[watch.name]
-        if gate.published is None or not watch.judgement.same_for_readers(gate.published):
-            self._say_health_soon(watch)
+        said = self._said.get(watch.name)
+        if said is None or not watch.judgement.same_for_readers(said):
+            self._say_health(watch)
             self._recorder.save("judgements", Remembered.of_judgements({w.name: w.judgement for w in self._watches.values()}))
         if watch.identity != self._identities.get(watch.name):
             self._say_meta()
@@ -204,21 +191,8 @@ class Reporter:
         if due is not None:
             self._alarm_timer = asyncio.get_running_loop().call_later(due + 0.01, self._refresh)
 
-    def _say_health_soon(self, watch: Watch) -> None:
-        gate = self._gates[watch.name]
-        if gate.timer is not None:
-            return  # already waiting: it will say the newest
-        wait_s = gate.published_s + HEALTH_GAP_S - self._now().mono_s
-        if wait_s <= 0:
-            self._say_health(watch)
-        else:
-            gate.timer = asyncio.get_running_loop().call_later(wait_s, self._say_health, watch)
-
     def _say_health(self, watch: Watch) -> None:
-        gate = self._gates[watch.name]
-        gate.timer = None
-        gate.published = watch.judgement
-        gate.published_s = self._now().mono_s
+        self._said[watch.name] = watch.judgement
         self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health_of(watch))))
 
     def _say_alarm(self, step: Step) -> None:
@@ -273,9 +247,10 @@ class Reporter:
         word = light(self._alarms.values(), starting=self._state == "starting")
         self._retain_if_changed("led", self._booth.address.led, word.encode())
 
-    def _say_state(self) -> None:
+    def _say_state(self, *, urgent: bool = False) -> None:
         if self._session:
-            self._retain_if_changed("state", self._booth.address.state, self._state_message(self._state, self._session).payload)
+            payload = self._state_message(self._state, self._session).payload
+            self._retain_if_changed("state", self._booth.address.state, payload, urgent=urgent)
 
     def _say_meta(self) -> None:
         self._identities = {name: watch.identity for name, watch in self._watches.items()}
@@ -289,14 +264,15 @@ class Reporter:
         )
         self._retain_if_changed("meta", self._booth.address.meta, encode(plain(meta)))
 
-    def _retain_if_changed(self, kind: str, topic: str, payload: bytes) -> None:
+    def _retain_if_changed(self, kind: str, topic: str, payload: bytes, *, urgent: bool = False) -> None:
         if self._publisher.current(topic) != payload:
-            self._publisher.retain(kind, topic, payload)
+            self._publisher.retain(kind, topic, payload, urgent=urgent)
 
     def _set_state(self, state: Literal["starting", "online", "asleep"], *, say: bool = True) -> None:
         self._state = state
         self._state_since = self._now().wall
         if say:
+            self._say_state(urgent=True)
             self._refresh()
 
     def _state_message(self, state: Literal["starting", "online", "asleep", "lost"], session: str) -> Message:
@@ -321,7 +297,7 @@ class Reporter:
             await asyncio.sleep(self._booth.heartbeat_s)
             for watch in self._watches.values():
                 watch.age(2 * self._booth.heartbeat_s)
-                self._say_health_soon(watch)
+                self._say_health(watch)
             self._publisher.refresh_expiring()
 
     async def _telemetry(self) -> None:

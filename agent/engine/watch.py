@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 _MIN_GAP_S: Final = 0.1  # between probes, however often a device wakes us
 _SLACK_S: Final = 30.0
+_OPEN_AGAIN_S: Final = 60.0  # a source that could not be opened
 
 
 class Watch:
@@ -47,7 +48,8 @@ class Watch:
 
     async def run(self, open_source: Callable[[Signals], Source]) -> None:
         """Until cancelled."""
-        source = open_source(self)
+        while (source := self._open(open_source)) is None:
+            await self._rest(_OPEN_AGAIN_S)
         try:
             while True:
                 self._woken.clear()
@@ -81,6 +83,13 @@ class Watch:
         if judgement is not self.judgement:
             self.judgement = judgement
             self._on_judged(self, ())
+
+    def _open(self, open_source: Callable[[Signals], Source]) -> Source | None:
+        try:
+            return open_source(self)
+        except Exception as error:  # noqa: BLE001 - see _failed
+            self._judge(self._failed(error))
+            return None
 
     async def _probe(self, source: Source) -> Reading:
         started_s = self._now().mono_s

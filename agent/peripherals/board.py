@@ -19,7 +19,7 @@ Percent = Annotated[float, Range(0, 100)]
 
 @dataclass(frozen=True)
 class Options:
-    """Limits, and intervals for what announces nothing. Each finding goes at 5 units on the good side of its limit."""
+    """Limits, and intervals for what announces nothing. Heat and memory go at 5 units on the good side of their limit, storage at 1."""
 
     interval_s: Annotated[float, Range(5, 3600)] = 60.0
     units_interval_s: Annotated[float, Range(10, 86400)] = 300.0
@@ -44,7 +44,7 @@ def find(facts: Mapping[str, Any], options: Options) -> Iterable[Observed]:
         "memory-low", facts["memory_available_pct"], raises_at=low_pct, clears_at=low_pct + 5, detail_key="available_pct"
     )
     if facts["clock_below_floor"]:
-        yield Observed("clock-unsynced", {"reason": "below-floor"}, severity="fault")
+        yield Observed("clock-unsynced", {"reason": "below-floor"}, severity="fault", certain=True)
     elif not facts["clock_synced"]:
         yield Observed("clock-unsynced", {"reason": "no-time-source"})
     if facts["failed_units"]:
@@ -53,9 +53,11 @@ def find(facts: Mapping[str, Any], options: Options) -> Iterable[Observed]:
 
 def _storage(facts: Mapping[str, Any], options: Options) -> Iterable[Observed]:
     low_pct = options.storage_low_pct
-    yield from threshold(
-        "storage-low", facts["storage_free_pct"], raises_at=low_pct, clears_at=low_pct + 1, detail_key="free_pct"
-    )
+    free_pct = facts["storage_free_pct"]
+    if free_pct is not None and free_pct < _STORAGE_GONE_PCT:
+        yield Observed("storage-low", {"free_pct": free_pct}, severity="fault")  # a scan finds no room any more
+    else:
+        yield from threshold("storage-low", free_pct, raises_at=low_pct, clears_at=low_pct + 1, detail_key="free_pct")
     if facts["storage_read_only"]:
         yield Observed("storage-read-only")
     used_pct = facts["storage_life_used_pct"]
@@ -72,7 +74,7 @@ class BoardSource:
         self._options = options
         self._surroundings = surroundings
         self._files = surroundings.files
-        self._state_dir = str(surroundings.state_dir)
+        self._state_dir = str(surroundings.state_dir.resolve())  # mountinfo knows no symbolic links
         self._failed_units: str | None = None
         self._units_due_s = 0.0
         self._watches: list[Callable[[], None]] = []
@@ -86,7 +88,8 @@ class BoardSource:
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._units_due_s:
             # The service manager announces no failed unit to those who do not speak D-Bus.
-            self._failed_units = await device.failed_units(self._files)
+            failed = await device.failed_units(self._files)
+            self._failed_units = self._failed_units if failed is None else failed  # no answer is not a good one
             self._units_due_s = now_s + self._options.units_interval_s
         clock = self._surroundings.clock()
         power = device.power(self._files)
@@ -115,6 +118,7 @@ class BoardSource:
             stop()
 
 
+_STORAGE_GONE_PCT: Final = 1.0
 _INFERRED_S: Final = 120.0
 
 PERIPHERAL = Peripheral(
@@ -133,7 +137,7 @@ PERIPHERAL = Peripheral(
         Fact("memory_available_pct", "number", "memory that could be used without swapping", "%", telemetry=True),
         Fact("clock_synced", "boolean", "a time source keeps the clock, and it is not below the floor"),
         Fact("clock_below_floor", "boolean", "the clock shows a time that has certainly passed"),
-        Fact("failed_units", "string", "names of failed systemd units; null if none, or without systemd"),
+        Fact("failed_units", "string", "names of failed systemd units, empty if none; null without systemd, or while it does not answer"),
     ),
     findings=(
         FindingKind(

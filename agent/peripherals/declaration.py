@@ -90,7 +90,7 @@ def _common(noun: Text) -> tuple[FindingKind, ...]:
             "wedged",
             "fault",
             "technician",
-            Text(f"{french} est bloqué dans le système.", f"{english} is stuck inside the kernel."),
+            Text(f"{french} ne répond plus au système.", f"{english} is stuck inside the kernel."),
         ),
         FindingKind(
             "probe-failed",

@@ -76,7 +76,7 @@ def _first_failure(facts: Mapping[str, Any]) -> Observed | None:
         return Observed("captive-portal")
     if page.startswith("tls:"):
         return Observed("tls-failure", {"at": "check-page", "reason": page.removeprefix("tls:")}, severity="fault")
-    if page.startswith("connect:") and facts["broker"] != "connected":
+    if page.startswith("connect:") and facts["broker"] not in (None, "connected"):
         # Neither of two independent places answers: it is what lies behind the gateway, not they.
         return Observed("gateway-unreachable", {"reason": "nothing-beyond"})
     return None

@@ -70,9 +70,12 @@ class PrinterSource:
             status = await self._printer.ask()
         except Absent as error:
             return self._gone(str(error))
-        except (Taken, NotResponding, PermissionError, OSError) as error:
+        except NotResponding as error:
             self._absent = False
-            return Reading(unreadable=Unreadable("not-responding", {"reason": _reason(error)}))
+            return Reading(unreadable=Unreadable("not-responding", {"reason": str(error)}))
+        except (Taken, OSError) as error:  # another process, a permission, no driver: nothing a shopkeeper could mend
+            self._absent = False
+            return Reading(unreadable=Unreadable("probe-failed", {"reason": _reason(error)}))
         self._absent = False
         return self._reading(status)
 
@@ -165,7 +168,7 @@ PERIPHERAL = Peripheral(
         FindingKind(
             "offline", "fault", "shopkeeper",
             Text("L'imprimante à tickets est en attente : appuyez sur son bouton.", "The receipt printer is offline: press its button."),
-            raise_after_s=2.0,
+            raise_after_s=0.5,
         ),
     ),
     find=find,

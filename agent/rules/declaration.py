@@ -52,12 +52,14 @@ class Observed:
 
     `holds_only` is hysteresis: the measure lies between the two thresholds, so this keeps a finding
     that stands already and raises none. `severity` overrides the kind's where it depends on the facts.
+    `certain` needs no debounce, though the kind has one.
     """
 
     code: str
     detail: Mapping[str, Any] = field(default_factory=dict)
     holds_only: bool = False
     severity: Severity | None = None
+    certain: bool = False
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,9 @@ class Judgement:
         return max(0.0, min(ends) - now.mono_s) if ends else None
 
     def same_for_readers(self, other: "Judgement") -> bool:
-        """Whether a reader of `B/health` would see no difference but the time of the check."""
-        return (self.status, self.since, self.findings) == (other.status, other.since, other.findings)
+        """Whether a reader of `B/health` would see no difference but the time of the check, and numbers that wander."""
+        mine, theirs = ([_without_numbers(finding) for finding in item.findings] for item in (self, other))
+        return (self.status, self.since, mine) == (other.status, other.since, theirs)
 
 
 def judge(
@@ -82,7 +83,7 @@ def judge(
             believed.append(replace(standing[code], severity=severity, fix_by=kind.fix_by, detail=capped(dict(item.detail))))
         elif not item.holds_only:
             first_seen = before.seen_since.get(code, now.mono_s)
-            if now.mono_s - first_seen >= kind.raise_after_s:
+            if item.certain or now.mono_s - first_seen >= kind.raise_after_s:
                 believed.append(Finding(code, severity, kind.fix_by, now.wall, capped(dict(item.detail))))
                 changes.append(Change("raised", believed[-1]))
             else:
@@ -116,6 +117,11 @@ def aged(judgement: Judgement, max_age_s: float, now: Now) -> Judgement:
     if judgement.status == "unknown":
         return judgement
     return replace(judgement, status="unknown", since=now.wall)
+
+
+def _without_numbers(finding: Finding) -> Finding:
+    texts = {key: value for key, value in finding.detail.items() if not isinstance(value, int | float)}
+    return replace(finding, detail=texts)
 
 
 def _status(findings: tuple[Finding, ...]) -> Status:

@@ -15,7 +15,7 @@ class Mosquitto:
     def __init__(self, folder: Path, extra: str = "", port: int | None = None) -> None:
         self.port = port or free_port()
         self._folder = folder
-        self._extra = extra
+        self.extra = extra
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -57,12 +57,12 @@ class Mosquitto:
 
     def _config(self) -> str:
         lines = ["set_tcp_nodelay true", "persistence false", "max_queued_messages 0", "log_dest none"]
-        if "listener" not in self._extra:
+        if "listener" not in self.extra:
             lines += [f"listener {self.port} 127.0.0.1"]
-        if "allow_anonymous" not in self._extra:
+        if "allow_anonymous" not in self.extra:
             lines += ["allow_anonymous true"]
         # Started by root, mosquitto becomes its own user, who may not read our folder.
-        return "\n".join([*lines, "user root", self._extra, ""])
+        return "\n".join([*lines, "user root", self.extra, ""])
 
 
 def free_port() -> int:

@@ -48,7 +48,9 @@ class ReceiptPrinter:
         self.mechanism = Mechanism()
         self.behaviour = Behaviour()
         self.paper = ""
+        self.questions = 0  # DLE EOT that were sent to it, answered or not
         self._lines: set[_Line] = set()
+        self._conversations: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._ptys: list[_PtyLine] = []
         self.port = 0
@@ -61,14 +63,18 @@ class ReceiptPrinter:
         self.port = self._server.sockets[0].getsockname()[1]
         return self.port
 
-    async def unlisten(self) -> None:
-        """Pull the network cable: every connection is gone, new ones are refused."""
+    def hang_up(self) -> None:
+        """Switch off: every connection is gone, new ones are refused."""
         if self._server is not None:
             self._server.close()
             self._server = None
         for line in list(self._lines):
             line.hang_up()
-        await asyncio.sleep(0)
+
+    async def unlisten(self) -> None:
+        """`hang_up`, and let the loop notice."""
+        self.hang_up()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
 
     def open_pty(self, link: Path) -> None:
         """Be reachable by a serial line: `link` points at the terminal, as /dev/serial/by-id/… would."""
@@ -85,6 +91,11 @@ class ReceiptPrinter:
     async def close(self) -> None:
         self.close_ptys()
         await self.unlisten()
+
+    @property
+    def asked_to_push(self) -> bool:
+        """Whether some line has Automatic Status Back switched on."""
+        return any(line.push_mask for line in self._lines)
 
     # --- what happens to it ---
 
@@ -135,6 +146,9 @@ class ReceiptPrinter:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = _TcpLine(self, writer)
         self._lines.add(line)
+        conversation = asyncio.current_task()
+        assert conversation is not None
+        self._conversations.add(conversation)
         try:
             while data := await reader.read(4096):
                 line.received(data)
@@ -143,6 +157,7 @@ class ReceiptPrinter:
         finally:
             self._lines.discard(line)
             line.hang_up()
+            self._conversations.discard(conversation)
 
 
 class _Line:
@@ -151,7 +166,7 @@ class _Line:
     def __init__(self, printer: ReceiptPrinter) -> None:
         self._printer = printer
         self._pending = b""
-        self._push_mask = 0
+        self.push_mask = 0
         self._queue: asyncio.Queue[int] = asyncio.Queue()
         self._sender: asyncio.Task[None] | None = None
 
@@ -164,13 +179,14 @@ class _Line:
         self._printer._lines.discard(self)  # noqa: SLF001 - the two halves of one device
 
     def forget(self) -> None:
-        self._push_mask = 0
+        self.push_mask = 0
 
     def status_changed(self) -> None:
-        if self._push_mask:
+        if self.push_mask:
             self._say(self._printer.automatic_status())
 
     def received(self, data: bytes) -> None:
+        self._printer.questions += data.count(b"\x10\x04")
         if self._printer.behaviour.mute:
             return
         self._pending += data
@@ -208,7 +224,7 @@ class _Line:
         if len(data) < 3:
             return 0
         if data[1] == 0x61 and self._printer.behaviour.pushes:
-            self._push_mask = data[2]
+            self.push_mask = data[2]
             self.status_changed()  # enabling it says the status at once
         return 4 if data[1] == 0x56 and data[2] in (0x41, 0x42) and len(data) >= 4 else 3
 

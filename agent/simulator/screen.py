@@ -155,14 +155,19 @@ class LiveScreen:
 def _peripherals(booth: BoothPicture) -> Any:
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=None, pad_edge=False)
-    for column in ("peripheral", "status", "findings", "facts"):
-        table.add_column(column, no_wrap=True)
+    table = Table(box=None, pad_edge=False, expand=True)
+    widest = max((len(_codes(health)) for health in booth.health.values()), default=0)
+    for column, width in (("peripheral", 16), ("status", 10), ("findings", min(40, max(8, widest)))):
+        table.add_column(column, no_wrap=True, width=width)
+    table.add_column("facts", no_wrap=True, ratio=1)
     for name, health in sorted(booth.health.items()):
-        findings = ", ".join(finding["code"] for finding in health["findings"]) or "–"
         facts = " ".join(f"{key}={value}" for key, value in health["facts"].items() if value is not None)
-        table.add_row(name, _coloured(health["status"], bullet=True), findings, facts)
+        table.add_row(name, _coloured(health["status"], bullet=True), _codes(health), facts)
     return table
+
+
+def _codes(health: dict[str, Any]) -> str:
+    return ", ".join(finding["code"] for finding in health["findings"]) or "–"
 
 
 def _alarms(booth: BoothPicture) -> Any:

@@ -83,7 +83,6 @@ class Dialer:
         self.address = address
         self._resolve = resolve or socket.getaddrinfo
         self._last_good: tuple[int, tuple[object, ...]] | None = None  # (family, sockaddr)
-        self.dns_failed = False
 
     def dial(self) -> socket.socket:
         """A connected socket, with TLS done where the address asks for it. Blocks: call it in a thread.
@@ -98,11 +97,9 @@ class Dialer:
         try:
             found = self._resolve(self.address.host, self.address.port, 0, socket.SOCK_STREAM)
         except OSError as error:
-            self.dns_failed = True
             if self._last_good is None:
                 raise BrokerError("dns", dns_reason(error)) from error
             return [self._last_good]
-        self.dns_failed = False
         return [(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[misc]
 
     def _connect(self, candidates: list[tuple[int, tuple[object, ...]]]) -> socket.socket:

@@ -18,6 +18,9 @@ from agent.contract.words import ClockWord
 
 SAVE_EVERY_S: Final = 3600.0
 
+# No floor is above this one: a digit that flipped on the card would else keep the clock wrong for centuries.
+_LATEST_S: Final = RELEASED_AT + 30 * 365.25 * 86400
+
 _STA_UNSYNC: Final = 0x0040  # adjtimex(2)
 _STATUS_OFFSET: Final = 40  # of `status` in struct timex, on 64-bit Linux
 
@@ -57,8 +60,8 @@ class Clock:
     def __init__(self, floor_file: Path | None, times: Times | None = None) -> None:
         self._times = times or MachineTimes()
         self._floor_file = floor_file
-        self._floor_s = max(RELEASED_AT, _read_floor(floor_file))
-        self._floor_mono_s = self._times.mono_s()
+        # The floor, and when it was set by the monotonic clock: one value, since another thread saves it.
+        self._floor = (max(RELEASED_AT, _read_floor(floor_file)), self._times.mono_s())
 
     def mono_s(self) -> float:
         """Seconds that only grow, unaffected when the wall clock jumps."""
@@ -67,9 +70,8 @@ class Clock:
     def wall_s(self) -> float:
         """Seconds since 1970, never below the floor; below it, the floor ticks on by itself."""
         wall_s = self._times.wall_s()
-        if wall_s >= self._floor_s:
-            return wall_s
-        return self._floor_s + max(0.0, self.mono_s() - self._floor_mono_s)
+        floor_s, set_at_s = self._floor
+        return wall_s if wall_s >= floor_s else floor_s + max(0.0, self.mono_s() - set_at_s)
 
     def wall(self) -> str:
         """The wall time in the contract's form."""
@@ -77,11 +79,11 @@ class Clock:
 
     def synced(self) -> bool:
         """Whether the wall clock can be trusted: kept by a time source, and not below the floor."""
-        return self._times.wall_s() >= self._floor_s and self._times.kernel_synced()
+        return not self.below_floor() and self._times.kernel_synced()
 
     def below_floor(self) -> bool:
         """Whether the wall clock is certainly wrong."""
-        return self._times.wall_s() < self._floor_s
+        return self._times.wall_s() < self._floor[0]
 
     def word(self) -> ClockWord:
         return "synced" if self.synced() else "unsynced"
@@ -90,10 +92,13 @@ class Clock:
         """Move the floor up to now, on disk too, if now can be trusted. Raises OSError."""
         if self._floor_file is None or not self.synced():
             return
-        self._floor_s, self._floor_mono_s = self._times.wall_s(), self.mono_s()
+        floor_s = self._times.wall_s()
+        if floor_s > _LATEST_S:
+            return
+        self._floor = (floor_s, self.mono_s())
         replacement = self._floor_file.with_suffix(".new")
         with open(replacement, "w") as file:
-            file.write(f"{self._floor_s:.0f}\n")
+            file.write(f"{floor_s:.0f}\n")
             file.flush()
             os.fsync(file.fileno())
         replacement.rename(self._floor_file)
@@ -111,4 +116,4 @@ def _read_floor(file: Path | None) -> float:
         floor_s = float(file.read_text())
     except (OSError, ValueError):
         return 0.0
-    return floor_s if 0 <= floor_s < 2**33 else 0.0
+    return floor_s if 0 <= floor_s <= _LATEST_S else 0.0

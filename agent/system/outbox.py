@@ -3,20 +3,23 @@
 Synchronous; `system.store` runs it in its thread. Raises sqlite3.Error and OSError.
 """
 
+import contextlib
 import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from agent.contract.decode import encode
 from agent.contract.event import Event, EventClass
 from agent.contract.typed import plain
 from agent.contract.words import ClockWord
 from agent.system import chance
+
+T = TypeVar("T")
 
 # What is dropped first when there is no room: 0, then 1, then 2.
 PRIORITY_INFO: Final = 0
@@ -26,11 +29,16 @@ PRIORITY_ALARM: Final = 2
 _PAGE_BYTES: Final = 4096
 _DEAD_LETTERS: Final = 100
 _SCHEMA: Final = """
-CREATE TABLE outbox (position INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, seq INTEGER NOT NULL,
+CREATE TABLE outbox (position INTEGER PRIMARY KEY, stream TEXT NOT NULL, seq INTEGER NOT NULL,
                      priority INTEGER NOT NULL, class TEXT NOT NULL, body BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE state (key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE dead_letter (position INTEGER PRIMARY KEY, class TEXT NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE dead_letter (number INTEGER PRIMARY KEY, class TEXT NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL);
 """
+_MAX_POSITION: Final = 1 << 62
+# Errors that say something of the disk, or of the moment; every other error of SQLite's blames the file.
+# A sector that cannot be read is the file's: a new file lies elsewhere.
+_THE_DISK: Final = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED",
+                    "SQLITE_NOMEM", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_INTERRUPT", "SQLITE_PROTOCOL")  # fmt: skip
 _STREAM: Final = "stream"  # the state row of the stream itself: {"stream": token, "next_seq": n}
 
 
@@ -71,7 +79,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event on disk: `position` is its place in the file, `body` the payload to publish."""
+    """An event on disk: `position` is its place in the queue, `body` the payload to publish."""
 
     position: int
     class_: str
@@ -93,12 +101,26 @@ class Opened:
     damaged: bool
 
 
-class _Damaged(Exception):
+@dataclass
+class _Salvaged:
+    """What a damaged file still yields: state, events by position, and the name of its stream."""
+
+    state: dict[str, Any] = field(default_factory=dict)
+    rows: dict[int, tuple[str, int, int, str, bytes]] = field(default_factory=dict)
+    stream: str | None = None
+
+
+class _Damaged(sqlite3.DatabaseError):
     """The file is not what was written."""
 
 
 class OutboxFile:
-    """One database file. `open` first; `write` moves a batch in one transaction."""
+    """One database file. `open` first; `write` moves a batch in one transaction.
+
+    After an error the file is closed, and opened again by the next call: only the file knows what of
+    a failed transaction arrived. Positions grow for as long as this object lives, also over a
+    damaged file's replacement: whoever holds one can acknowledge it and nothing else.
+    """
 
     def __init__(self, file: Path, limits: Limits, stamp: Callable[[], Stamp]) -> None:
         self._path = file
@@ -107,74 +129,75 @@ class OutboxFile:
         self._db: sqlite3.Connection | None = None
         self._stream = ""
         self._next_seq = 1
+        self._next_position = 1
         self._depth = 0
         self._bytes = 0
+        self._in_doubt: tuple[str, int, Sequence[Draft]] | None = None  # stream and next seq, if it was committed
+        self._arrived: Sequence[Draft] = ()  # committed, although the commit failed
         self.was_damaged = False
 
     def open(self) -> Opened:
         """Open the file, make it where there is none, or set a damaged one aside and save what can be read."""
         if not self._path.exists():
-            self._create()
+            self._create(None)
         try:
             state = self._open_checked()
-        except (_Damaged, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.OperationalError) and not _says_damaged(error):
+        except sqlite3.DatabaseError as error:
+            if not _says_damaged(error):
                 raise  # the disk is full or read-only: the file is not to blame
             state = self._replace_damaged()
+        if self._in_doubt is not None:
+            stream, next_seq, drafts = self._in_doubt
+            self._in_doubt = None
+            if (stream, next_seq) == (self._stream, self._next_seq):
+                self._arrived = drafts
         return Opened(state, self._depth, self.was_damaged)
 
     def write(self, batch: Batch) -> int:
         """Apply a batch, make room where the outbox is full; returns the number of events it holds."""
+        return self._whatever_the_file(lambda: self._write(batch))
+
+    def pending(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        """The oldest events behind position `after`. A row that is not what was written is left out, and a gap said."""
+        return self._whatever_the_file(lambda: self._pending(after, limit))
+
+    def close(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    # --- opening ---
+
+    def _whatever_the_file(self, act: Callable[[], T]) -> T:
+        """Do it; where the file turns out to be damaged, once more with a new one."""
         if self._db is None:
             self.open()
         try:
-            return self._write(batch)
+            return act()
         except sqlite3.DatabaseError as error:
             if not _says_damaged(error):
                 raise
             self._replace_damaged()
-            return self._write(batch)
+            return act()
 
-    def pending(self, after: int, limit: int) -> Sequence[StoredEvent]:
-        """The oldest events behind position `after`. A row that is not what was written is left out, and a gap said."""
-        rows = self._connection.execute(
-            "SELECT position, class, body, crc, stream, seq FROM outbox WHERE position > ? ORDER BY position LIMIT ?",
-            (after, limit),
-        ).fetchall()
-        bad = [(position, stream, seq) for position, _, body, crc, stream, seq in rows if zlib.crc32(body) != crc]
-        if bad:
-            with self._connection as db:
-                self._forget(db, [position for position, _, _ in bad])
-                self._say_gap(db, "damaged-row", bad[0][1], [seq for _, _, seq in bad])
-        return [StoredEvent(row[0], row[1], row[2]) for row in rows if zlib.crc32(row[2]) == row[3]]
-
-    def close(self) -> None:
-        if self._db is not None:
-            self._db.close()
-            self._db = None
-
-    # --- opening ---
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         if self._db is None:
-            raise sqlite3.OperationalError("the store is not open")
-        return self._db
+            raise sqlite3.ProgrammingError("the store is not open")
+        try:
+            with self._db as db:
+                yield db
+        except BaseException:
+            self.close()
+            raise
 
-    def _connect(self, path: Path) -> sqlite3.Connection:
-        db = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA synchronous=FULL")
-        # PERSIST keeps the journal's blocks: on a full disk a transaction still has somewhere to go.
-        db.execute("PRAGMA journal_mode=PERSIST")
-        db.execute("PRAGMA temp_store=MEMORY")
-        db.execute("PRAGMA cache_size=-64")
-        db.isolation_level = "IMMEDIATE"
-        return db
+    def _create(self, salvaged: _Salvaged | None) -> None:
+        """Make the file beside its place, then move it there: an empty file at its place is damage, not a first start.
 
-    def _create(self) -> None:
-        """Make the file beside its place, then move it there: an empty file at its place is damage, not a first start."""
-        new = self._path.with_suffix(".new")
-        for leftover in (new, Path(f"{new}-journal")):
+        With what was salvaged of the file that is there now, which is kept beside for whoever wants to look.
+        """
+        new, aside = self._path.with_suffix(".new"), self._path.with_suffix(".damaged")
+        for leftover in (new, Path(f"{new}-journal"), *([] if salvaged is None else [aside])):
             leftover.unlink(missing_ok=True)
         db = sqlite3.connect(new, isolation_level=None)
         try:
@@ -186,66 +209,120 @@ class OutboxFile:
             db.execute("CREATE TABLE room (filler BLOB)")
             db.execute("INSERT INTO room VALUES (zeroblob(262144))")
             db.execute("DROP TABLE room")
-            body = encode({"stream": chance.token(8), "next_seq": 1})
-            db.execute("INSERT INTO state VALUES (?, ?, ?)", (_STREAM, body, zlib.crc32(body)))
+            db.execute("BEGIN")
+            self._fill(db, salvaged)
+            db.execute("COMMIT")
         finally:
             db.close()
-        new.rename(self._path)
+        if salvaged is not None:
+            with contextlib.suppress(OSError):  # a file system without links: nobody will look
+                aside.hardlink_to(self._path)
+        # A journal of the file that was here must not be played back into this one.
+        Path(f"{self._path}-journal").unlink(missing_ok=True)
+        new.replace(self._path)
         _sync_directory(self._path.parent)
 
+    def _fill(self, db: sqlite3.Connection, salvaged: _Salvaged | None) -> None:
+        self._stream, self._next_seq = chance.token(8), 1
+        self._depth = self._bytes = 0
+        self._save_stream(db)
+        if salvaged is None:
+            return
+        for position, row in sorted(salvaged.rows.items()):
+            self._insert(db, position, *row)
+        for key, value in salvaged.state.items():
+            _put_state(db, key, value)
+        self._say_gap(db, "store-damaged", salvaged.stream, [])
+
     def _open_checked(self) -> dict[str, Any]:
+        db = sqlite3.connect(self._path, timeout=1.0, isolation_level=None, check_same_thread=False)
+        try:
+            _configure(db)
+            state = self._check(db)
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+        return state
+
+    def _check(self, db: sqlite3.Connection) -> dict[str, Any]:
+        # The first statement that reads also plays a power cut's journal back: no look at the size before.
+        if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise _Damaged(verdict)
         size = self._path.stat().st_size
         if size == 0 or size % _PAGE_BYTES:
             raise _Damaged(f"{size} bytes is no whole number of pages")
-        self._db = self._connect(self._path)
-        if (verdict := self._db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise _Damaged(verdict)
-        state, intact = _read_state(self._db)
+        state, intact = _read_state(db)
         stream = state.pop(_STREAM, None)
         if not intact or not isinstance(stream, dict):
             raise _Damaged("a state row is not what was written")
         self._stream, self._next_seq = stream["stream"], stream["next_seq"]
-        self._depth, total = self._db.execute("SELECT count(*), total(length(body)) FROM outbox").fetchone()
+        self._depth, total, last_position, last_seq = db.execute(
+            "SELECT count(*), total(length(body)), coalesce(max(position), 0), coalesce(max(iif(stream = ?, seq, 0)), 0)"
+            " FROM outbox",
+            (self._stream,),
+        ).fetchone()
+        if last_position >= _MAX_POSITION or not isinstance(last_seq, int) or last_seq >= self._next_seq:
+            raise _Damaged("the stream is behind its own events")
         self._bytes = int(total)
+        self._next_position = max(self._next_position, last_position + 1)
         return state
 
     def _replace_damaged(self) -> dict[str, Any]:
         """Start afresh with a new stream, with what could be read of the old file, and a gap that says so."""
-        self.was_damaged = True
         self.close()
-        aside = self._path.with_suffix(".damaged")
-        self._path.replace(aside)
-        Path(f"{self._path}-journal").unlink(missing_ok=True)
-        state, rows, old_stream = _salvage(aside)
-        self._create()
-        fresh = self._open_checked()
-        assert not fresh
-        with self._connection as db:
-            for stream, seq, priority, class_, body in rows:
-                self._insert(db, stream, seq, priority, class_, body)
-            for key, value in state.items():
-                _put_state(db, key, value)
-            self._say_gap(db, "store-damaged", old_stream, [])
+        salvaged = _salvage(self._path)
+        self._next_position = max([self._next_position, *(position + 1 for position in salvaged.rows)])
+        self._create(salvaged)
+        state = self._open_checked()
+        self.was_damaged = True
         return state
+
+    # --- reading ---
+
+    def _pending(self, after: int, limit: int) -> Sequence[StoredEvent]:
+        while True:
+            with self._transaction() as db:
+                query = "SELECT * FROM outbox WHERE position > ? ORDER BY position LIMIT ?"
+                rows = db.execute(query, (after, limit)).fetchall()
+            bad = [row for row in rows if not _intact(row)]
+            if not bad:
+                return [StoredEvent(position, class_, body) for position, _, _, _, class_, body, _ in rows]
+            with self._transaction() as db:
+                self._forget_damaged(db, bad)
+
+    def _forget_damaged(self, db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+        before = self._depth
+        self._forget(db, [row[0] for row in rows])
+        if self._depth == before:
+            raise _Damaged("a damaged row cannot be deleted")
+        # Their columns may be what is damaged: only what could be true is said.
+        numbers = [(row[1], row[2]) for row in rows]
+        known = [seq for stream, seq in numbers if stream == self._stream and isinstance(seq, int) and 0 < seq < self._next_seq]
+        if known:
+            self._say_gap(db, "damaged-row", self._stream, sorted(known))
+        if len(known) < len(rows):
+            self._say_gap(db, "damaged-row", None, [], len(rows) - len(known))
 
     # --- writing ---
 
     def _write(self, batch: Batch) -> int:
-        before = (self._next_seq, self._depth, self._bytes)
-        try:
-            with self._connection as db:
-                self._forget(db, batch.acknowledged)
-                for position, reason in batch.dead:
-                    self._bury(db, position, reason)
-                for key, value in batch.state.items():
-                    _put_state(db, key, value)
-                for draft in batch.drafts:
+        arrived = {id(draft) for draft in self._arrived}
+        with self._transaction() as db:
+            self._forget(db, batch.acknowledged)
+            for position, reason in batch.dead:
+                self._bury(db, position, reason)
+            for key, value in batch.state.items():
+                _put_state(db, key, value)
+            for draft in batch.drafts:
+                if id(draft) not in arrived:
                     self._append(db, draft)
-                if self._depth > self._limits.events or self._bytes > self._limits.bytes_:
-                    self._drop_oldest(db)
-        except BaseException:
-            self._next_seq, self._depth, self._bytes = before
-            raise
+            if self._depth > self._limits.events or self._bytes > self._limits.bytes_:
+                self._drop_oldest(db)
+            if batch.drafts or not batch:  # an empty batch asks whether the disk takes anything
+                self._save_stream(db)
+            self._in_doubt = (self._stream, self._next_seq, batch.drafts)
+        self._in_doubt, self._arrived = None, ()
         return self._depth
 
     def _append(self, db: sqlite3.Connection, draft: Draft) -> None:
@@ -254,14 +331,19 @@ class OutboxFile:
             f"{self._stream}-{seq}", self._stream, seq, stamp.ts, stamp.mono_ms, stamp.boot_id, stamp.clock, draft.class_,
             draft.code, draft.peripheral, draft.data,
         )  # fmt: skip
-        self._insert(db, self._stream, seq, draft.priority, draft.class_, encode(plain(event)))
+        self._insert(db, self._next_position, self._stream, seq, draft.priority, draft.class_, encode(plain(event)))
+        self._next_position += 1
         self._next_seq = seq + 1
+
+    def _save_stream(self, db: sqlite3.Connection) -> None:
         _put_state(db, _STREAM, {"stream": self._stream, "next_seq": self._next_seq})
 
-    def _insert(self, db: sqlite3.Connection, stream: str, seq: int, priority: int, class_: str, body: bytes) -> None:
+    def _insert(
+        self, db: sqlite3.Connection, position: int, stream: str, seq: int, priority: int, class_: str, body: bytes
+    ) -> None:
         db.execute(
-            "INSERT INTO outbox (stream, seq, priority, class, body, crc) VALUES (?, ?, ?, ?, ?, ?)",
-            (stream, seq, priority, class_, body, zlib.crc32(body)),
+            "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (position, stream, seq, priority, class_, body, _checksum(body, position, stream, seq, priority, class_)),
         )
         self._depth += 1
         self._bytes += len(body)
@@ -270,16 +352,16 @@ class OutboxFile:
         for position in positions:
             deleted = db.execute("DELETE FROM outbox WHERE position = ? RETURNING length(body)", (position,)).fetchall()
             self._depth -= len(deleted)
-            self._bytes -= sum(length for (length,) in deleted)
+            self._bytes -= sum(length or 0 for (length,) in deleted)
 
     def _bury(self, db: sqlite3.Connection, position: int, reason: str) -> None:
         db.execute(
-            "INSERT OR IGNORE INTO dead_letter SELECT position, class, body, ? FROM outbox WHERE position = ?",
+            "INSERT INTO dead_letter (class, body, reason) SELECT class, body, ? FROM outbox WHERE position = ?",
             (reason, position),
         )
         self._forget(db, [position])
         db.execute(
-            "DELETE FROM dead_letter WHERE position <= (SELECT max(position) FROM dead_letter) - ?",
+            "DELETE FROM dead_letter WHERE number <= (SELECT max(number) FROM dead_letter) - ?",
             (_DEAD_LETTERS,),
         )
 
@@ -295,23 +377,48 @@ class OutboxFile:
             self._bytes -= length
             dropped.append((stream, seq))
         for stream in dict.fromkeys(stream for stream, _ in dropped):
-            self._say_gap(db, "store-full", stream, sorted(seq for other, seq in dropped if other == stream))
+            self._say_gap(db, "outbox-full", stream, sorted(seq for other, seq in dropped if other == stream))
 
-    def _say_gap(self, db: sqlite3.Connection, reason: str, stream: str | None, seqs: Sequence[int]) -> None:
+    def _say_gap(
+        self, db: sqlite3.Connection, reason: str, stream: str | None, seqs: Sequence[int], count: int | None = None
+    ) -> None:
         """Append `lifecycle/gap`: which numbers of which stream will never come. Unknown ones are null."""
         data = {
             "reason": reason,
             "stream": stream,
             "first_seq": seqs[0] if seqs else None,
             "last_seq": seqs[-1] if seqs else None,
-            "count": len(seqs) if seqs else None,
+            "count": len(seqs) if seqs else count,
         }
         self._append(db, Draft("lifecycle", "gap", None, data, self._stamp(), PRIORITY_ALARM))
+        self._save_stream(db)
+
+
+def _configure(db: sqlite3.Connection) -> None:
+    # Text in a damaged row is whatever it is: its checksum tells.
+    db.text_factory = lambda raw: raw.decode(errors="replace")
+    db.execute("PRAGMA synchronous=FULL")
+    # PERSIST keeps the journal's blocks: on a full disk a transaction still has somewhere to go.
+    db.execute("PRAGMA journal_mode=PERSIST")
+    db.execute("PRAGMA temp_store=MEMORY")
+    db.execute("PRAGMA cache_size=-64")
+    db.isolation_level = "IMMEDIATE"
+
+
+def _checksum(body: bytes, *others: str | int) -> int:
+    """Of a whole row: an intact body in the wrong class would go to the wrong topic."""
+    return zlib.crc32(body, zlib.crc32(repr(others).encode()))
+
+
+def _intact(row: Sequence[Any]) -> bool:
+    """Whether (position, stream, seq, priority, class, body, crc) is what was written."""
+    *others, body, crc = row
+    return isinstance(body, bytes) and _checksum(body, *others) == crc
 
 
 def _put_state(db: sqlite3.Connection, key: str, value: Any) -> None:
     body = encode(value)
-    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, body, zlib.crc32(body)))
+    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, body, _checksum(body, key)))
 
 
 def _read_state(db: sqlite3.Connection) -> tuple[dict[str, Any], bool]:
@@ -319,35 +426,36 @@ def _read_state(db: sqlite3.Connection) -> tuple[dict[str, Any], bool]:
     state: dict[str, Any] = {}
     intact = True
     for key, body, crc in db.execute("SELECT key, body, crc FROM state"):
-        if isinstance(body, bytes) and zlib.crc32(body) == crc:
+        if isinstance(body, bytes) and _checksum(body, key) == crc:
             state[key] = json.loads(body)
         else:
             intact = False
     return state, intact
 
 
-def _salvage(path: Path) -> tuple[dict[str, Any], list[tuple[str, int, int, str, bytes]], str | None]:
-    """Whatever a damaged file still yields: state, events in order, and the name of its stream."""
-    state: dict[str, Any] = {}
-    rows: list[tuple[str, int, int, str, bytes]] = []
+def _salvage(path: Path) -> _Salvaged:
+    """Whatever can still be read; where something cannot, what was read before it is what is saved."""
+    salvaged = _Salvaged()
     try:
         _pad(path)
-        db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except (sqlite3.Error, OSError):
-        return state, rows, None
+        return salvaged
     try:
-        state, _ = _read_state(db)
-        for stream, seq, priority, class_, body, crc in db.execute(
-            "SELECT stream, seq, priority, class, body, crc FROM outbox ORDER BY position"
-        ):
-            if isinstance(body, bytes) and zlib.crc32(body) == crc:
-                rows.append((stream, seq, priority, class_, body))
-    except (sqlite3.Error, ValueError):
-        pass  # the rest cannot be read: what was is what is saved
+        db.text_factory = lambda raw: raw.decode(errors="replace")
+        with contextlib.suppress(sqlite3.Error):
+            salvaged.state, _ = _read_state(db)
+        # From both ends, up to the damage.
+        for query in ("SELECT * FROM outbox ORDER BY position", "SELECT * FROM outbox ORDER BY position DESC"):
+            with contextlib.suppress(sqlite3.Error):
+                for row in db.execute(query):
+                    if _intact(row) and row[0] < _MAX_POSITION:
+                        salvaged.rows[row[0]] = row[1:6]
     finally:
         db.close()
-    stream = state.pop(_STREAM, None)
-    return state, rows, stream["stream"] if isinstance(stream, dict) else None
+    stream = salvaged.state.pop(_STREAM, None)
+    salvaged.stream = stream["stream"] if isinstance(stream, dict) else None
+    return salvaged
 
 
 def _pad(path: Path) -> None:
@@ -360,8 +468,10 @@ def _pad(path: Path) -> None:
 
 
 def _says_damaged(error: sqlite3.Error) -> bool:
-    # Errors that Python's module raises itself carry no code.
-    return getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    name: str = getattr(error, "sqlite_errorname", "")  # errors that Python's module raises itself carry none
+    if isinstance(error, _Damaged) or name == "SQLITE_IOERR_READ":
+        return True
+    return name != "" and not name.startswith(_THE_DISK)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -38,6 +38,7 @@ def log_to_journal_or_stderr(verbose: bool = False) -> None:
     handler: logging.Handler
     if "JOURNAL_STREAM" in os.environ:
         handler = _JournalHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))  # the journal has the rest in fields
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
@@ -59,7 +60,10 @@ class _JournalHandler(logging.Handler):
         fields: dict[str, Any] = {
             f"BOOTH_{name.upper()}": str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None
         }
+        where = {"CODE_FILE": record.pathname, "CODE_LINE": record.lineno, "CODE_FUNC": record.funcName}
         try:
-            self._send(self.format(record), PRIORITY=self._PRIORITIES.get(record.levelname, 6), LOGGER=record.name, **fields)
+            self._send(
+                self.format(record), PRIORITY=self._PRIORITIES.get(record.levelname, 6), LOGGER=record.name, **where, **fields
+            )
         except OSError:
             self.handleError(record)

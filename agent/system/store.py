@@ -9,8 +9,10 @@ stored waits in memory, bounded; it gets its number, and is sent, once it is sto
 """
 
 import asyncio
+import errno
+import logging
+import os
 import queue
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,12 +21,24 @@ from typing import Any, Final, Literal, TypeVar
 
 from agent.system.outbox import PRIORITY_ALARM, Batch, Draft, Limits, Opened, OutboxFile, Stamp, StoredEvent
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Condition = Literal["ok", "full", "damaged", "failed", "hangs"]
 
 MEMORY_LIMIT: Final = 1000  # events that wait for a disk
 RETRY_S: Final = 10.0
 HANGS_AFTER_S: Final = 10.0
+
+_NOTHING_STORED: Final = ("full", "failed", "hangs")
+
+
+class _Failed(Exception):
+    """The thread's answer where the file, or the disk under it, did not do it."""
+
+    def __init__(self, condition: Condition) -> None:
+        super().__init__(condition)
+        self.condition: Condition = condition
 
 
 class Store:
@@ -42,6 +56,7 @@ class Store:
         on_condition: Callable[[], None] = lambda: None,
     ) -> None:
         self._file = OutboxFile(file, limits or Limits(), stamp)
+        self._directory = file.parent
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
@@ -57,13 +72,19 @@ class Store:
         self.condition: Condition = "ok"
         self.depth = 0  # events stored and not yet acknowledged
 
-    async def open(self) -> dict[str, Any]:
-        """Open or make the file; returns the saved state by key. A damaged file is set aside, and a gap said."""
+    async def open(self, deadline_s: float = HANGS_AFTER_S) -> dict[str, Any]:
+        """Open or make the file; returns the saved state by key. A damaged file is set aside, and a gap said.
+
+        A disk that does not let it be opened, or not in time, is tried again later: the booth starts without its memory.
+        """
         self._thread.start()
         try:
-            opened: Opened = await self._in_thread(self._file.open)
-        except (sqlite3.Error, OSError) as error:
-            self._set_condition(_condition_of(error))
+            opened: Opened = await asyncio.wait_for(self._in_thread(self._file.open), deadline_s)
+        except TimeoutError:
+            self._set_condition("hangs")
+            return {}
+        except _Failed as failure:
+            self._set_condition(failure.condition)
             return {}
         self.depth = opened.depth
         if opened.damaged:
@@ -73,7 +94,7 @@ class Store:
     def append(self, draft: Draft) -> None:
         """Queue an event. It counts as said once it is on disk; `flushed` waits for that."""
         self._batch.drafts.append(draft)
-        if self.condition in ("full", "failed", "hangs"):
+        if self.condition in _NOTHING_STORED:
             self._shed()
         self._flush_soon()
 
@@ -95,10 +116,15 @@ class Store:
     async def pending(self, after: int, limit: int) -> Sequence[StoredEvent]:
         """The oldest stored events behind position `after`."""
         try:
-            return await self._in_thread(lambda: self._file.pending(after, limit))
-        except (sqlite3.Error, OSError) as error:
-            self._failed(error)
+            found = await self._in_thread(lambda: self._file.pending(after, limit))
+        except _Failed as failure:
+            self._failed(failure)
             return []
+        if self.condition == "hangs":
+            self._flush_soon()  # which finds out whether the disk is well again
+        elif self.condition == "ok" and self._file.was_damaged:
+            self._set_condition("damaged")
+        return found
 
     async def flushed(self, deadline_s: float) -> bool:
         """Wait until everything queued is on disk; False where it is not by the deadline."""
@@ -112,21 +138,27 @@ class Store:
             return False
         return True
 
-    async def close(self, deadline_s: float = 2.0) -> None:
+    async def close(self, deadline_s: float = 1.5) -> None:
         """Write what is left and close the file, but do not wait for a disk that does not answer."""
+        self._cancel_retry()
+        end_s = self._loop.time() + deadline_s
         await self.flushed(deadline_s)
         self._closing = True
-        if self._retry is not None:
-            self._retry.cancel()
+        self._cancel_retry()
         if self._flushing is not None:
             self._flushing.cancel()
-        if self._thread.is_alive():
-            try:
-                await asyncio.wait_for(self._in_thread(self._file.close), deadline_s)
-            except (TimeoutError, sqlite3.Error):
-                return
+            await asyncio.gather(self._flushing, return_exceptions=True)
+        if not self._thread.is_alive():
+            return
+        try:
+            await asyncio.wait_for(self._in_thread(self._file.close), max(0.1, end_s - self._loop.time()))
+        except TimeoutError:
+            return
+        except _Failed:
+            pass
+        finally:
             self._jobs.put(None)
-            self._thread.join(deadline_s)
+        self._thread.join(deadline_s)
 
     # --- the flush: one at a time; what comes meanwhile goes together in the next ---
 
@@ -136,22 +168,27 @@ class Store:
 
     async def _flush(self) -> None:
         try:
-            while self._batch or self._waiting:
+            while self._batch or self._waiting or self.condition in _NOTHING_STORED:
                 batch, self._batch = self._batch, Batch()
                 waiting, self._waiting = self._waiting, deque()
+                shed, self._shed_count = self._shed_count, 0
+                if shed:
+                    batch.drafts.insert(0, self._gap(shed))
                 try:
                     self.depth = await self._in_thread(lambda batch=batch: self._file.write(batch))  # type: ignore[misc]
-                except (sqlite3.Error, OSError) as error:
+                except _Failed as failure:
+                    if shed:
+                        del batch.drafts[0]
+                        self._shed_count += shed
                     self._put_back(batch, waiting)
-                    self._failed(error)
+                    self._failed(failure)
                     return
-                if self.condition in ("full", "failed", "hangs"):
-                    self._set_condition("damaged" if self._file.was_damaged else "ok")
-                self._say_what_was_shed()
+                recovered = self.condition in _NOTHING_STORED
+                self._set_condition("damaged" if self._file.was_damaged else "ok")
                 for waiter in waiting:
                     if not waiter.done():
                         waiter.set_result(None)
-                if batch.drafts:
+                if batch.drafts or recovered:
                     self.on_stored()
         finally:
             self._flushing = None
@@ -160,8 +197,8 @@ class Store:
         newer = self._batch
         self._batch = Batch(
             batch.drafts + newer.drafts,
-            batch.acknowledged + newer.acknowledged,
-            batch.dead + newer.dead,
+            list(dict.fromkeys(batch.acknowledged + newer.acknowledged)),  # sent again, they are acknowledged again
+            list(dict.fromkeys(batch.dead + newer.dead)),
             batch.state | newer.state,
         )
         self._waiting = waiting + self._waiting
@@ -175,16 +212,19 @@ class Store:
             del drafts[next(index for index, draft in enumerate(drafts) if draft.priority == lowest)]
             self._shed_count += 1
 
-    def _say_what_was_shed(self) -> None:
-        if self._shed_count:
-            data = {"reason": "store-failed", "stream": None, "first_seq": None, "last_seq": None, "count": self._shed_count}
-            self._shed_count = 0
-            self._batch.drafts.append(Draft("lifecycle", "gap", None, data, self._stamp(), PRIORITY_ALARM))
+    def _gap(self, count: int) -> Draft:
+        data = {"reason": "store-failed", "stream": None, "first_seq": None, "last_seq": None, "count": count}
+        return Draft("lifecycle", "gap", None, data, self._stamp(), PRIORITY_ALARM)
 
-    def _failed(self, error: Exception) -> None:
-        self._set_condition(_condition_of(error))
+    def _failed(self, failure: _Failed) -> None:
+        self._set_condition(failure.condition)
         if self._retry is None and not self._closing:
             self._retry = self._loop.call_later(RETRY_S, self._try_again)
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def _try_again(self) -> None:
         self._retry = None
@@ -203,8 +243,9 @@ class Store:
         def job() -> None:
             try:
                 outcome: tuple[T | None, Exception | None] = (call(), None)
-            except (sqlite3.Error, OSError) as caught:
-                outcome = (None, caught)
+            except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of our code, the thread goes on
+                log.warning("the store failed: %s: %s", type(error).__name__, error)
+                outcome = (None, _Failed(_condition_of(error, self._directory)))
             try:
                 self._loop.call_soon_threadsafe(_deliver, future, *outcome)
             except RuntimeError:  # the loop ended while the disk worked
@@ -231,7 +272,17 @@ def _deliver(future: "asyncio.Future[Any]", result: Any, error: Exception | None
         future.set_exception(error)
 
 
-def _condition_of(error: Exception) -> Condition:
-    text = str(error).lower()
-    full = "full" in text or (isinstance(error, OSError) and error.errno in (28, 122))  # ENOSPC, EDQUOT
-    return "full" if full else "failed"
+def _condition_of(error: Exception, directory: Path) -> Condition:
+    name: str = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL" or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return "full"
+    # A journal for which there is no inode, and an fsync that finds no room, are told by other names.
+    return "full" if name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR")) and _no_room(directory) else "failed"
+
+
+def _no_room(directory: Path) -> bool:
+    try:
+        figures = os.statvfs(directory)
+    except OSError:
+        return False
+    return figures.f_bavail == 0 or (figures.f_files > 0 and figures.f_favail == 0)
