@@ -91,8 +91,11 @@ def _run(options: argparse.Namespace) -> int:
     try:
         with SingleInstance(state_dir):
             asyncio.run(serve(settings, state_dir))
-    except (AlreadyRunning, PermissionError) as error:
+    except AlreadyRunning as error:
         print(f"booth-agent: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except PermissionError as error:
+        print(f"booth-agent: {error}; give --state-dir a directory that this user may write", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_DONE
 

@@ -39,13 +39,14 @@ from agent.system.broker import BrokerError, Dialer
 from agent.system.chance import between
 from agent.system.clock import SAVE_EVERY_S, Clock, MachineTimes, Times
 from agent.system.mqtt import Handlers, Mqtt
-from agent.system.outbox import Draft, Limits, Stamp
+from agent.system.outbox import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
 from agent.system.store import Store
 from agent.system.threads import in_thread
 from agent.system.uevents import Uevent, Uevents
 
 log = logging.getLogger(__name__)
 
+_LOOK_AT_CLOCK_S = 60.0
 _SETTLED_S = 3.0  # after the start: connected, first probes done
 _USB_SUBSYSTEMS = ("usb", "usbmisc", "tty")
 
@@ -185,7 +186,8 @@ class Agent:
                 watch.wake()
 
     def _record(self, class_: EventClass, code: str, data: dict[str, Any]) -> None:
-        self._store.append(Draft(class_, code, None, data, self._stamp()))
+        priority = PRIORITY_ALARM if class_ == "security" else PRIORITY_ROUTINE
+        self._store.append(Draft(class_, code, None, data, self._stamp(), priority))
 
     # --- what the parts ask for ---
 
@@ -262,7 +264,10 @@ class Agent:
     # --- what time brings ---
 
     async def _keep_clock_floor(self) -> None:
+        """Saved once the clock is synchronised, which may be long after the start, then every hour."""
         while True:
+            while not self._clock.synced():  # noqa: ASYNC110 - the kernel announces this to nobody
+                await asyncio.sleep(_LOOK_AT_CLOCK_S)
             try:
                 await in_thread(self._clock.save_floor, "clock-floor")
             except OSError as error:

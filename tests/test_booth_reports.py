@@ -9,7 +9,7 @@ async def test_paper_out_reaches_health_service_event_alarm_and_light(tmp_path: 
     async with world(tmp_path) as w:
         await w.start_agent()
         see = w.observer
-        await w.until(lambda: see.last("health/receipt-printer")["status"] == "ok")
+        assert see.last("health/receipt-printer")["status"] == "ok", "online stands behind all health"
 
         w.printer.change(paper="out")
         health = await w.until(lambda: see.codes("receipt-printer") and see.last("health/receipt-printer"))

@@ -45,12 +45,12 @@ def capped(value: Any, limit: int = TEXT_LIMIT) -> Any:
     """`printable` for every text in plain JSON data."""
     if isinstance(value, str):
         return printable(value, limit)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
     if isinstance(value, dict):
         return {printable(str(key), 64): capped(item, limit) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [capped(item, limit) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no word for it
     return value
 
 

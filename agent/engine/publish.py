@@ -102,6 +102,7 @@ class Publisher:
         before = self._image.get(topic)
         not_before_s = 0.0 if before is None or urgent else before.not_before_s
         self._image[topic] = _Retained(payload, PUBLISHED[kind], on_acknowledged, not_before_s)
+        self._dirty.pop(topic, None)  # behind what changed before it: `online` follows the health that it stands for
         self._dirty[topic] = None
         if not self._pump_soon:  # what changes together in one step of the loop goes together
             self._pump_soon = True
@@ -195,6 +196,7 @@ class Publisher:
         if self._answered(topic, reason) and self._image.get(topic) is item:
             if not item.payload:
                 del self._image[topic]
+                self._dirty.pop(topic, None)
             if item.on_acknowledged is not None:
                 item.on_acknowledged()
 

@@ -239,9 +239,9 @@ class Reporter:
         ]
         return services(self._booth.services, states)
 
-    def _say_services(self) -> None:
+    def _say_services(self, *, urgent: bool = False) -> None:
         for service, word in self._services().items():
-            self._retain_if_changed("service", self._booth.address.service(service), word.encode())
+            self._retain_if_changed("service", self._booth.address.service(service), word.encode(), urgent=urgent)
 
     def _say_light(self) -> None:
         word = light(self._alarms.values(), starting=self._state == "starting")
@@ -272,6 +272,7 @@ class Reporter:
         self._state = state
         self._state_since = self._now().wall
         if say:
+            self._say_services(urgent=True)
             self._say_state(urgent=True)
             self._refresh()
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from agent.contract.alarm import Text
 from agent.contract.health import FactValue
+from agent.contract.words import capped
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
 
@@ -64,7 +65,7 @@ class Peripheral:
 
     def all_facts(self, reading: Reading) -> dict[str, FactValue]:
         """Exactly the declared facts, None where this reading has none."""
-        return {fact.name: reading.facts.get(fact.name) for fact in self.facts}
+        return {fact.name: capped(reading.facts.get(fact.name)) for fact in self.facts}
 
 
 def _common(noun: Text) -> tuple[FindingKind, ...]:

@@ -1,6 +1,7 @@
 """The network, in the order in which it is built up: carrier, address, gateway, DNS, TLS, portal, broker."""
 
 import asyncio
+import math
 import socket
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -232,9 +233,11 @@ def uplink(state: NetworkState, wanted: str | None, last: str | None) -> _Uplink
     if not candidates:
         return _Uplink(wanted, False, None, False, None)
 
-    def rank(item: Interface) -> tuple[bool, bool, bool, bool]:
-        routed = any(route.interface == item.name for route in routes)
-        return (routed, item.carrier and bool(item.addresses), item.name == last, item.carrier)
+    preferred = [route.interface for route in routes]
+
+    def rank(item: Interface) -> tuple[float, bool, bool, bool]:
+        route_rank = -preferred.index(item.name) if item.name in preferred else -math.inf
+        return (route_rank, item.carrier and bool(item.addresses), item.name == last, item.carrier)
 
     best = max(candidates, key=rank)
     route: DefaultRoute | None = next((route for route in routes if route.interface == best.name), None)

@@ -135,7 +135,8 @@ class Mqtt:
                     self._handlers.on_lost(error)
             if asyncio.get_running_loop().time() - started_s > STABLE_AFTER_S:
                 self._attempt = 0
-            await self._back_off()
+            if not self._closing:
+                await self._back_off()
 
     async def close(self, farewell: Message | None = None, deadline_s: float = 2.0) -> None:
         """Publish a last message, disconnect in order, and end `run`."""
@@ -218,8 +219,10 @@ class _Link:
         self._acknowledged: deque[tuple[int, int]] = deque()
         self._in_flight: dict[int, tuple[Callable[[int], None] | None, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._last_in_s = self._last_out_s = self._loop.time()
+        self._last_in_s = self._last_out_s = self._pinged_s = self._loop.time()
         self._dropped = False
+        self._window = WINDOW
+        self._bug: Exception | None = None
         self.ready = False
         self.local_host = str(connection.getsockname()[0])
         self._client = self._make_client(connection, client_id, will)
@@ -242,7 +245,7 @@ class _Link:
 
     @property
     def room(self) -> int:
-        return max(0, WINDOW - len(self._in_flight))
+        return max(0, self._window - len(self._in_flight))
 
     def figures(self) -> TcpFigures | None:
         return tcp_figures(self._socket)
@@ -269,7 +272,11 @@ class _Link:
 
     async def serve(self) -> None:
         """Until the connection ends. Raises BrokerError, or what a handler raised."""
-        await self._ended
+        try:
+            await self._ended
+        finally:
+            if self._bug is not None:
+                raise self._bug
 
     def publish(self, message: Message, on_done: Callable[[int], None] | None) -> None:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -292,6 +299,7 @@ class _Link:
             pass
         if not self._dropped:
             self._client.disconnect()
+            self._client.loop_write()  # with a loop of one's own, paho only asks for the socket to be watched
         self._end(BrokerError("mqtt", "closed"))
 
     def drop(self) -> None:
@@ -337,15 +345,19 @@ class _Link:
         half-open connection is noticed within twice the interval.
         """
         now_s = self._loop.time()
-        if now_s - min(self._last_in_s, self._last_out_s) >= self._keepalive_s:
-            self._last_out_s = now_s
+        if now_s - self._quiet_since_s >= self._keepalive_s:
+            self._pinged_s = now_s
         self._drive(self._client.loop_misc)
         oldest_s = min((sent_s for _, sent_s in self._in_flight.values()), default=now_s)
         if now_s - oldest_s >= self._keepalive_s:
             self._end(BrokerError("mqtt", "no-puback"))
         if not self._ended.done():
-            idle_since_s = min(self._last_in_s, self._last_out_s, oldest_s)
-            self._timer = self._loop.call_at(max(idle_since_s + self._keepalive_s, now_s) + 0.05, self._tick)
+            self._timer = self._loop.call_at(min(self._quiet_since_s, oldest_s) + self._keepalive_s + 0.05, self._tick)
+
+    @property
+    def _quiet_since_s(self) -> float:
+        """When one direction fell silent, or when that was asked about."""
+        return max(min(self._last_in_s, self._last_out_s), self._pinged_s)
 
     def _drive(self, step: Callable[[], Any]) -> None:
         """Run a step of paho, then hand over what it noted."""
@@ -358,8 +370,8 @@ class _Link:
         try:
             self._hand_over()
         except Exception as error:  # noqa: BLE001 - ours: carried to `serve`, which ends the process
-            if not self._ended.done():
-                self._ended.set_exception(error)
+            self._bug = error
+            self._end(BrokerError("mqtt", "handler-failed"))
 
     def _hand_over(self) -> None:
         while self._incoming:
@@ -383,9 +395,11 @@ class _Link:
 
     # --- paho's side: only notes ---
 
-    def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _on_connect(self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if self._connack.done():
             return
+        self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
+        self._keepalive_s = getattr(properties, "ServerKeepAlive", self._keepalive_s)  # MQTT 5, 3.2.2.3.14: the broker decides
         if reason.is_failure:
             self._end(BrokerError("mqtt", _words(reason)))
         else:

@@ -321,7 +321,7 @@ class OutboxFile:
                 self._drop_oldest(db)
             if batch.drafts or not batch:  # an empty batch asks whether the disk takes anything
                 self._save_stream(db)
-            self._in_doubt = (self._stream, self._next_seq, batch.drafts)
+            self._in_doubt = (self._stream, self._next_seq, tuple(batch.drafts))
         self._in_doubt, self._arrived = None, ()
         return self._depth
 

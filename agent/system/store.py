@@ -28,6 +28,8 @@ Condition = Literal["ok", "full", "damaged", "failed", "hangs"]
 
 MEMORY_LIMIT: Final = 1000  # events that wait for a disk
 RETRY_S: Final = 10.0
+ACKNOWLEDGED_TOGETHER: Final = 200
+ACKNOWLEDGED_WITHIN_S: Final = 0.5
 HANGS_AFTER_S: Final = 10.0
 
 _NOTHING_STORED: Final = ("full", "failed", "hangs")
@@ -63,6 +65,7 @@ class Store:
         self._batch = Batch()
         self._flushing: asyncio.Task[None] | None = None
         self._retry: asyncio.TimerHandle | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closing = False
         self._shed_count = 0
@@ -104,9 +107,12 @@ class Store:
         self._flush_soon()
 
     def acknowledge(self, position: int) -> None:
-        """The broker has this event: forget it."""
+        """The broker has this event: forget it. Not at once: each transaction costs the card several writes."""
         self._batch.acknowledged.append(position)
-        self._flush_soon()
+        if len(self._batch.acknowledged) >= ACKNOWLEDGED_TOGETHER:
+            self._flush_soon()
+        elif self._later is None and not self._closing:
+            self._later = self._loop.call_later(ACKNOWLEDGED_WITHIN_S, self._flush_acknowledged)
 
     def bury(self, position: int, reason: str) -> None:
         """The broker will never take this event: to the dead letters, so that the rest goes on."""
@@ -145,6 +151,8 @@ class Store:
         await self.flushed(deadline_s)
         self._closing = True
         self._cancel_retry()
+        if self._later is not None:
+            self._later.cancel()
         if self._flushing is not None:
             self._flushing.cancel()
             await asyncio.gather(self._flushing, return_exceptions=True)
@@ -161,6 +169,10 @@ class Store:
         self._thread.join(deadline_s)
 
     # --- the flush: one at a time; what comes meanwhile goes together in the next ---
+
+    def _flush_acknowledged(self) -> None:
+        self._later = None
+        self._flush_soon()
 
     def _flush_soon(self) -> None:
         if self._flushing is None and self._retry is None and not self._closing:

@@ -180,6 +180,7 @@ async def replay() -> list[tuple[str, str, str]]:
             for number in range(10_000):
                 store.append(Draft("health", "media-empty", "receipt-printer", {"change": "raised", "number": number}, stamp))
             await store.close(30)
+            w.observer.checks = False
             agent = await w.start_agent()
             at_s = time.monotonic()
             begin = cost(agent.pid)

@@ -1,0 +1,329 @@
+"""What is handed to the connection, in which order, and what becomes of it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from agent.contract.messages import Message
+from agent.contract.topics import Address
+from agent.engine.publish import Publisher
+
+ADDRESS = Address("61", "61-0007")
+DENIED = 0x87
+WINDOW = 4
+
+
+@dataclass
+class Link:
+    """A connection of a few messages in flight; the test is the broker."""
+
+    connected: bool = True
+    window: int = WINDOW
+    sent: list[Message] = field(default_factory=list)
+    in_flight: list[tuple[Message, Callable[[int], None] | None]] = field(default_factory=list)
+    most_in_flight: int = 0
+
+    @property
+    def room(self) -> int:
+        return max(0, self.window - len(self.in_flight)) if self.connected else 0
+
+    def publish(self, message: Message, on_done: Callable[[int], None] | None = None) -> None:
+        assert self.room, "handed over without room"
+        self.sent.append(message)
+        if message.qos:
+            self.in_flight.append((message, on_done))
+        self.most_in_flight = max(self.most_in_flight, len(self.in_flight))
+
+    def answer(self, reason: int = 0) -> None:
+        """One PUBACK, for the oldest."""
+        _, on_done = self.in_flight.pop(0)
+        if on_done is not None:
+            on_done(reason)
+
+    def cut(self) -> None:
+        self.in_flight.clear()
+        self.sent.clear()
+
+    @property
+    def topics(self) -> list[str]:
+        return [message.topic.removeprefix(f"{ADDRESS.root}/") for message in self.sent]
+
+
+@dataclass(frozen=True)
+class Event:
+    position: int
+    class_: str
+    body: bytes
+
+
+@dataclass
+class Queue:
+    events: dict[int, Event] = field(default_factory=dict)
+    acknowledged: list[int] = field(default_factory=list)
+    buried: list[tuple[int, str]] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def add(self, *positions: int, class_: str = "health") -> None:
+        for position in positions:
+            self.events[position] = Event(position, class_, b"%d" % position)
+
+    async def pending(self, after: int, limit: int) -> Sequence[Event]:
+        found = [event for position, event in sorted(self.events.items()) if position > after][:limit]
+        await self.gate.wait()
+        return found
+
+    def acknowledge(self, position: int) -> None:
+        self.acknowledged.append(position)
+        del self.events[position]
+
+    def bury(self, position: int, reason: str) -> None:
+        self.buried.append((position, reason))
+        del self.events[position]
+
+
+class Bench:
+    def __init__(self, link: Link | None = None) -> None:
+        self.link = link or Link()
+        self.queue = Queue()
+        self.denials: list[set[str]] = []
+        self.publisher = Publisher(ADDRESS, self.link, self.queue, 3600, self._denied)
+
+    def _denied(self) -> None:
+        self.denials.append(set(self.publisher.denied))
+
+    async def settle(self) -> None:
+        """Let what was asked for happen; nothing here waits for anything outside."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    async def drain(self) -> None:
+        """Answer everything, one by one."""
+        await self.settle()
+        while self.link.in_flight:
+            self.link.answer()
+            self.publisher.pump()
+            await self.settle()
+
+
+async def test_retained_goes_before_events() -> None:
+    bench = Bench()
+    bench.queue.add(1, 2)
+    bench.publisher.retain("led", ADDRESS.led, b"ok")
+    bench.publisher.events_stored()
+    bench.publisher.retain("meta", ADDRESS.meta, b"{}")
+    await bench.settle()
+    assert bench.link.topics == ["led", "meta", "event/health", "event/health"]
+    assert [message.retain for message in bench.link.sent] == [True, True, False, False]
+    await bench.publisher.close()
+
+
+async def test_only_the_newest_payload_of_a_topic_is_sent() -> None:
+    bench = Bench(Link(connected=False))
+    for word in (b"starting", b"broken", b"ok"):
+        bench.publisher.retain("led", ADDRESS.led, word)
+        await bench.settle()
+    bench.link.connected = True
+    bench.publisher.connected(first=())
+    await bench.settle()
+    assert [message.payload for message in bench.link.sent] == [b"ok"]
+    assert bench.publisher.current(ADDRESS.led) == b"ok"
+    await bench.publisher.close()
+
+
+async def test_never_more_is_in_flight_than_there_is_room_for_and_all_of_it_arrives_in_order() -> None:
+    bench = Bench()
+    bench.queue.add(*range(1, 501))
+    for number in range(20):
+        bench.publisher.retain("alarm", ADDRESS.alarm("board", f"code-{number}"), b"{}")
+    bench.publisher.events_stored()
+    await bench.drain()
+    assert bench.link.most_in_flight == WINDOW
+    assert bench.queue.acknowledged == list(range(1, 501))
+    assert len(bench.link.sent) == 520
+    assert bench.link.topics[:20] == [f"alarm/board/code-{number}" for number in range(20)]
+    await bench.publisher.close()
+
+
+async def test_a_new_connection_says_everything_again_with_state_and_meta_first() -> None:
+    bench = Bench(Link(window=100))
+    alarm = ADDRESS.alarm("board", "x")
+    for kind, topic in (("led", ADDRESS.led), ("alarm", alarm), ("meta", ADDRESS.meta), ("state", ADDRESS.state)):
+        bench.publisher.retain(kind, topic, b"{}")
+    bench.queue.add(1, 2, 3)
+    bench.publisher.connected(first=(ADDRESS.state, ADDRESS.meta))
+    await bench.settle()
+    assert bench.link.topics == ["state", "meta", "led", "alarm/board/x", "event/health", "event/health", "event/health"]
+    while bench.link.in_flight[1:]:
+        bench.link.answer()  # all but the last event
+    bench.link.cut()
+    bench.publisher.connected(first=(ADDRESS.state, ADDRESS.meta))
+    await bench.settle()
+    assert bench.link.topics == ["state", "meta", "led", "alarm/board/x", "event/health"]
+    assert bench.link.sent[-1].payload == b"3", "from the oldest that was not acknowledged"
+    await bench.publisher.close()
+
+
+async def test_an_answer_of_the_store_for_an_earlier_connection_is_not_sent_twice() -> None:
+    bench = Bench()
+    bench.queue.add(1, 2)
+    bench.queue.gate.clear()
+    bench.publisher.connected(first=())
+    await bench.settle()
+    bench.link.cut()
+    bench.publisher.connected(first=())
+    bench.queue.gate.set()
+    await bench.drain()
+    assert [message.payload for message in bench.link.sent] == [b"1", b"2"]
+    await bench.publisher.close()
+
+
+async def test_events_that_are_stored_while_the_store_is_asked_are_not_forgotten() -> None:
+    bench = Bench()
+    bench.queue.gate.clear()
+    bench.publisher.connected(first=())
+    await bench.settle()
+    bench.queue.add(1)
+    bench.publisher.events_stored()
+    bench.queue.gate.set()
+    await bench.drain()
+    assert bench.queue.acknowledged == [1]
+    await bench.publisher.close()
+
+
+async def test_a_denied_event_is_buried_and_the_rest_goes_on() -> None:
+    bench = Bench(Link(window=1))
+    bench.queue.add(1, 3)
+    bench.queue.add(2, class_="security")
+    bench.publisher.events_stored()
+    await bench.settle()
+    for reason in (0, DENIED, 0):
+        bench.link.answer(reason)
+        bench.publisher.pump()
+        await bench.settle()
+    assert bench.queue.acknowledged == [1, 3]
+    assert bench.queue.buried == [(2, "reason code 0x87")]
+    assert bench.publisher.denied == {ADDRESS.event("security")}
+    assert bench.denials == [{ADDRESS.event("security")}]
+    await bench.publisher.close()
+
+
+async def test_a_denial_ends_when_the_broker_takes_the_topic_and_at_a_new_connection() -> None:
+    bench = Bench()
+    bench.publisher.retain("led", ADDRESS.led, b"ok")
+    await bench.settle()
+    bench.link.answer(DENIED)
+    assert bench.publisher.denied == {ADDRESS.led}
+    bench.publisher.retain("led", ADDRESS.led, b"broken")
+    await bench.settle()
+    bench.link.answer()
+    assert bench.publisher.denied == set()
+    bench.publisher.retain("led", ADDRESS.led, b"ok")
+    await bench.settle()
+    bench.link.answer(DENIED)
+    bench.publisher.connected(first=())
+    assert bench.publisher.denied == set()
+    await bench.publisher.close()
+
+
+async def test_an_empty_payload_forgets_the_topic_only_once_the_broker_knows() -> None:
+    bench = Bench()
+    topic = ADDRESS.alarm("board", "x")
+    bench.publisher.retain("alarm", topic, b"{}")
+    await bench.drain()
+    bench.publisher.retain("alarm", topic, b"")
+    await bench.settle()
+    assert bench.publisher.current(topic) == b"", "sent, and not acknowledged"
+    bench.link.cut()
+    bench.publisher.connected(first=())
+    await bench.settle()
+    (again,) = bench.link.sent
+    assert (again.payload, again.retain, again.expiry_s) == (b"", True, None)
+    bench.link.answer()
+    assert bench.publisher.current(topic) is None
+    bench.link.cut()
+    bench.publisher.connected(first=())
+    await bench.settle()
+    assert bench.link.sent == []
+    await bench.publisher.close()
+
+
+async def test_a_topic_that_is_set_again_while_its_clearing_is_in_flight_stays() -> None:
+    bench = Bench()
+    topic = ADDRESS.alarm("board", "x")
+    bench.publisher.retain("alarm", topic, b"")
+    await bench.settle()
+    bench.publisher.retain("alarm", topic, b"{}")
+    await bench.drain()
+    assert [message.payload for message in bench.link.sent] == [b"", b"{}"]
+    assert bench.publisher.current(topic) == b"{}"
+    await bench.publisher.close()
+
+
+async def test_a_topic_that_is_cleared_while_everything_is_said_again_is_forgotten_quietly() -> None:
+    bench = Bench(Link(window=1))
+    topic = ADDRESS.alarm("board", "x")
+    bench.publisher.retain("alarm", topic, b"")
+    await bench.settle()
+    bench.publisher.refresh_expiring()  # the heartbeat, while the clearing is in flight and there is no room
+    bench.link.answer()
+    bench.publisher.pump()
+    await bench.drain()
+    assert bench.publisher.current(topic) is None
+    await bench.publisher.close()
+
+
+async def test_only_the_acknowledgement_of_the_newest_payload_is_told() -> None:
+    bench = Bench()
+    told: list[str] = []
+    topic = ADDRESS.alarm("board", "x")
+    bench.publisher.retain("alarm", topic, b"{}", lambda: told.append("old"))
+    await bench.settle()
+    bench.publisher.retain("alarm", topic, b'{"a":1}', lambda: told.append("new"))
+    await bench.drain()
+    assert told == ["new"]
+    await bench.publisher.close()
+
+
+async def test_what_flaps_is_held_apart_and_the_newest_is_said() -> None:
+    bench = Bench()
+    topic = ADDRESS.health("board")
+    loop = asyncio.get_running_loop()
+    started_s = loop.time()
+    for number in range(5):
+        bench.publisher.retain("health", topic, b"%d" % number)
+        await bench.drain()
+    assert [message.payload for message in bench.link.sent] == [b"0"]
+    async with asyncio.timeout(10):
+        while len(bench.link.sent) < 2:
+            await asyncio.sleep(0.01)
+    assert loop.time() - started_s > 0.5
+    assert [message.payload for message in bench.link.sent] == [b"0", b"4"]
+    await bench.publisher.close()
+
+
+async def test_what_expires_carries_its_expiry_and_is_said_again_at_the_heartbeat() -> None:
+    bench = Bench(Link(window=100))
+    bench.publisher.retain("led", ADDRESS.led, b"ok")
+    bench.publisher.retain("meta", ADDRESS.meta, b"{}")
+    await bench.settle()
+    assert [message.expiry_s for message in bench.link.sent] == [7200, None]
+    bench.publisher.refresh_expiring()
+    await bench.settle()
+    assert bench.link.topics == ["led", "meta", "led"]
+    await bench.publisher.close()
+
+
+async def test_what_matters_only_now_waits_for_room_and_not_for_a_connection() -> None:
+    bench = Bench(Link(window=0))
+    assert bench.publisher.send_once("echo", ADDRESS.echo, b"token")
+    assert bench.link.sent == []
+    bench.link.window = 1
+    bench.publisher.pump()
+    assert bench.link.topics == ["echo"]
+    bench.link.cut()
+    bench.link.connected = False
+    assert not bench.publisher.send_once("echo", ADDRESS.echo, b"token")
+    await bench.publisher.close()
