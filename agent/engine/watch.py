@@ -69,6 +69,8 @@ class Watch:
         """What the device said by itself: judged at once."""
         self._reports += 1
         self._judge(reading)
+        if reading.unreadable is not None:
+            self._woken.set()  # the interval now is another one
 
     def wake(self) -> None:
         self._woken.set()

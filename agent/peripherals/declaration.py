@@ -98,5 +98,6 @@ def _common(noun: Text) -> tuple[FindingKind, ...]:
             "fault",
             "remote",
             Text(f"{french} : le contrôle lui-même a échoué.", f"{english}: the check itself failed."),
+            raise_after_s=2.0,
         ),
     )

@@ -73,8 +73,10 @@ class PrinterSource:
         except NotResponding as error:
             self._absent = False
             return Reading(unreadable=Unreadable("not-responding", {"reason": str(error)}))
-        except (Taken, OSError) as error:  # another process, a permission, no driver: nothing a shopkeeper could mend
-            self._absent = False
+        except (Taken, OSError) as error:
+            # Another process, a permission, no driver: nothing a shopkeeper could mend. A moment after plugging in,
+            # udev has yet to set the permission, and announces when it has: so this waits like an absent device.
+            self._absent = True
             return Reading(unreadable=Unreadable("probe-failed", {"reason": _reason(error)}))
         self._absent = False
         return self._reading(status)

@@ -104,8 +104,8 @@ def judge(
     findings = tuple(sorted(believed, key=lambda finding: (SEVERITY_ORDER.index(finding.severity), finding.code)))
     status = _status(findings)
     doubtful = any((seen[code].severity or kinds[code].severity) == "fault" for code in seen_since)
-    if status == "ok" and doubtful and (before.status == "unknown" or before.checked is None):
-        status = "unknown"  # the first readings show a fault that is not believed yet: not ok either
+    if status == "ok" and doubtful and (before.status not in ("ok", "degraded") or before.checked is None):
+        status = "unknown"  # it shows a fault that is not believed yet, and was not known to work before: not ok either
     since = before.since if status == before.status and before.since else now.wall
     return Judgement(status, since, findings, now, seen_since, missing_since), tuple(changes)
 

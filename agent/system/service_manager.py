@@ -63,7 +63,12 @@ class _JournalHandler(logging.Handler):
         where = {"CODE_FILE": record.pathname, "CODE_LINE": record.lineno, "CODE_FUNC": record.funcName}
         try:
             self._send(
-                self.format(record), PRIORITY=self._PRIORITIES.get(record.levelname, 6), LOGGER=record.name, **where, **fields
+                self.format(record),
+                PRIORITY=self._PRIORITIES.get(record.levelname, 6),
+                LOGGER=record.name,
+                SYSLOG_IDENTIFIER="booth-agent",
+                **where,
+                **fields,
             )
         except OSError:
             self.handleError(record)
