@@ -10,9 +10,7 @@ from agent.rules.fleet import BoothPicture
 def booth_list(booths: Iterable[BoothPicture]) -> str:
     """One line each: who, how, what is wrong."""
     rows = [("AREA", "BOOTH", "STATE", "LIGHT", "SERVICES", "ALARMS")]
-    rows += [
-        (booth.area, booth.booth, booth.word, booth.light or "–", _services(booth), _alarms(booth) or "–") for booth in booths
-    ]
+    rows += [(booth.area, booth.booth, booth.word, _light(booth), _services(booth), _alarms(booth) or "–") for booth in booths]
     return _columns(rows)
 
 
@@ -22,7 +20,7 @@ def booth_page(booth: BoothPicture) -> str:
     lines = [
         f"{booth.booth} ({booth.area})  {booth.word} since {state.get('since', '?')}",
         f"agent     {printable(state.get('agent', '?'))}, clock {state.get('clock', '?')}",
-        f"light     {booth.light or '–'}",
+        f"light     {_light(booth)}",
         f"services  {_services(booth) or '–'}",
     ]
     for key in sorted(booth.alarms):
@@ -33,6 +31,11 @@ def booth_page(booth: BoothPicture) -> str:
         findings = ", ".join(finding["code"] for finding in health["findings"])
         rows.append((name, health["status"], health["since"], findings or "–"))
     return "\n".join([*lines, "", _columns(rows)])
+
+
+def _light(booth: BoothPicture) -> str:
+    """The light's word; of a booth that is not there, it would only be the last one."""
+    return booth.light if booth.light and booth.word in ("starting", "online") else "–"
 
 
 def _services(booth: BoothPicture) -> str:

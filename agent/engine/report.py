@@ -306,7 +306,8 @@ class Reporter:
             await asyncio.sleep(self._booth.telemetry_s)
             self._publisher.send_once("tele", self._booth.address.telemetry("agent"), encode(dict(self._own_figures())))
             for name, watch in self._watches.items():
-                numbers = {fact.name: watch.reading.facts.get(fact.name) for fact in watch.peripheral.facts if fact.telemetry}
+                facts = watch.peripheral.all_facts(watch.reading)
+                numbers = {fact.name: facts[fact.name] for fact in watch.peripheral.facts if fact.telemetry}
                 if any(value is not None for value in numbers.values()):
                     self._publisher.send_once("tele", self._booth.address.telemetry(name), encode(numbers))
 

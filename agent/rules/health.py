@@ -120,7 +120,7 @@ def aged(judgement: Judgement, max_age_s: float, now: Now) -> Judgement:
 
 
 def _without_numbers(finding: Finding) -> Finding:
-    texts = {key: value for key, value in finding.detail.items() if not isinstance(value, int | float)}
+    texts = {key: value for key, value in finding.detail.items() if isinstance(value, bool) or not isinstance(value, int | float)}
     return replace(finding, detail=texts)
 
 

@@ -56,11 +56,15 @@ class SimulatedBooth:
         state_dir.mkdir(exist_ok=True)
         self._running = asyncio.create_task(Agent(self._settings(), state_dir, self.machine).run(self._stop))
 
-    async def stop(self) -> None:
+    async def stop_agent(self) -> None:
+        """Cleanly; the devices and the broker stay. Raises what ended it, if that was no stop."""
         self._stop.set()
+        if self._running is not None:
+            await self._running
+
+    async def stop(self) -> None:
         try:
-            if self._running is not None:
-                await self._running
+            await self.stop_agent()
         finally:
             await self.printer.close()
             await self.page.stop()

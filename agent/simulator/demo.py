@@ -1,6 +1,7 @@
 """`booth-agent demo`: a simulated booth and its agent, live on screen or as plain lines."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import signal
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.contract.messages import Incoming
-from agent.contract.typed import Invalid
+from agent.contract.typed import Invalid, Problem
 from agent.rules.fleet import Fleet
 from agent.simulator import script
 from agent.simulator.booth import SimulatedBooth, Switch
@@ -44,10 +45,17 @@ async def _run(script_file: Path | None, for_s: float | None, *, plain: bool, li
                 print(f"{switch.key}  {switch.breaks:18} {switch.repairs:18} {switch.meaning}")
             return 0
         names = [name for switch in booth.switches for name in (switch.breaks, switch.repairs)]
-        steps = [] if script_file is None else script.parse(script_file.read_text(), names)
+        steps = [] if script_file is None else script.parse(_text_of(script_file), names)
         demo = _Demo(booth, make_view(booth, plain=plain or not sys.stdout.isatty()))
         await demo.run(steps, for_s)
     return 0
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid([Problem("", f"byte {error.start} is not UTF-8 text")]) from error
 
 
 class _Demo:
@@ -60,6 +68,7 @@ class _Demo:
         self._broken: set[str] = set()
         self._acting: set[asyncio.Task[None]] = set()
         self._end = asyncio.Event()
+        self._asleep = asyncio.Event()
 
     async def run(self, steps: Sequence[script.Step], for_s: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -93,6 +102,10 @@ class _Demo:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(observer.run()), group.create_task(self._play(steps)), group.create_task(self._refresh())]
             await self._end.wait()
+            await self._booth.stop_agent()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._asleep.wait()  # so that its last word is shown too
             await observer.close()
             for task in tasks:
                 task.cancel()
@@ -112,6 +125,8 @@ class _Demo:
         topic = self._fleet.take(message.topic, message.payload)
         if topic is not None:
             self._view.message(topic, message.payload)
+            if any(booth.word == "asleep" for booth in self._fleet.booths.values()):
+                self._asleep.set()
 
     def _view_lost(self, error: BrokerError) -> None:
         self._view.note(f"the observer lost the broker ({error})")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import termios
 import time
@@ -122,8 +123,14 @@ class LiveScreen:
         descriptor = sys.stdin.fileno()
         before = termios.tcgetattr(descriptor)
         loop = asyncio.get_running_loop()
+
+        def typed() -> None:
+            # Not through sys.stdin: its buffer would keep what was typed together, unannounced.
+            for key in os.read(descriptor, 64).decode(errors="ignore"):
+                on_key(key)
+
         tty.setcbreak(descriptor)
-        loop.add_reader(descriptor, lambda: on_key(sys.stdin.read(1)))
+        loop.add_reader(descriptor, typed)
         try:
             yield
         finally:

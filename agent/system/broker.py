@@ -45,13 +45,15 @@ class BrokerAddress:
 def url_problem(url: str) -> str | None:
     """What is wrong with a broker's URL, and what to write instead; None if nothing is."""
     try:
-        _ = urlsplit(url).port
+        port = urlsplit(url).port
     except ValueError:
+        port = 0
+    if port == 0:
         return "write a port from 1 to 65535, as in mqtts://broker.example:8883"
     parts = urlsplit(url)
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
         return "write mqtts://HOST:8883"
-    if parts.path not in ("", "/") or parts.query or parts.username:
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         return "write only mqtts://HOST:PORT; a booth proves itself with its certificate, not with a password"
     if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
         return "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only"

@@ -237,6 +237,17 @@ async def test_a_shorter_keepalive_of_the_broker_is_kept() -> None:
         assert c.lost == []
 
 
+async def test_a_broker_that_wants_no_keepalive_is_given_time_to_acknowledge() -> None:
+    none = packet(CONNACK, 0, b"\0\0\3" + b"\x13\0\0")  # 0 turns the mechanism off (3.1.2.10)
+    async with FakeBroker(connack=lambda _: none, puback=lambda _session, _message: None) as broker, client(broker.port) as c:
+        await c.connected()
+        c.publish("x")
+        (message,) = await until(broker.published, "the message")
+        asyncio.get_running_loop().call_later(0.5, broker.sessions[0].acknowledge, message.mid)
+        await until(lambda: c.acknowledged or c.lost, "the acknowledgement, half a second later")
+        assert c.lost == []
+
+
 # --- handlers of ours that fail ---
 
 
