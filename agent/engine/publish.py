@@ -21,6 +21,7 @@ _FETCH: Final = 200  # events asked of the store at a time; the next ones are as
 _ONCE: Final = 100  # messages that matter only now, while there is no room for them
 _GAP_S: Final = 1.0  # between two messages of one health, service or state topic; the newest one waits
 _HELD_APART: Final = (PUBLISHED["health"], PUBLISHED["service"], PUBLISHED["state"])
+_DENIED_FOR_S: Final = 600.0  # until a refused topic is tried again, with the next message that it has
 _FAILURE: Final = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
 
 
@@ -62,8 +63,9 @@ class _Retained:
 class Publisher:
     """Feeds the connection, never more than it has room for.
 
-    `denied` holds the topics that the broker refused on this connection and has not taken since;
-    `on_denied` is called when it changes.
+    `denied` holds the topics that the broker refused and has not taken since, with the time of the
+    refusal; `on_denied` is called when one comes or goes. For a while they are not tried again: a broker
+    may close the connection that asked (mosquitto 2.0 does), and the rest must get through.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Publisher:
         self._queue = queue
         self._heartbeat_s = heartbeat_s
         self._on_denied = on_denied
-        self.denied: set[str] = set()
+        self.denied: dict[str, float] = {}
         self._once: deque[Message] = deque(maxlen=_ONCE)
         self._image: dict[str, _Retained] = {}
         self._dirty: dict[str, None] = {}
@@ -130,7 +132,6 @@ class Publisher:
             item.not_before_s = 0.0
         self._once.clear()
         self._events.clear()
-        self.denied.clear()
         self._newest_sent = 0
         self._connection += 1
         self._more_events = True
@@ -153,12 +154,13 @@ class Publisher:
             if not self._link.room:
                 break
             del self._dirty[topic]
-            self._send_retained(topic, now_s)
+            if not self._is_denied(topic, now_s):
+                self._send_retained(topic, now_s)
         self._wait_for_held(now_s)
         while self._once and self._link.room:
             self._send_now(self._once.popleft())
         while self._events and self._link.room:
-            self._send_event(self._events.popleft())
+            self._send_event(self._events.popleft(), now_s)
         if self._more_events and len(self._events) < _FETCH // 4 and self._link.connected and self._fetching is None:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
 
@@ -200,9 +202,12 @@ class Publisher:
             if item.on_acknowledged is not None:
                 item.on_acknowledged()
 
-    def _send_event(self, event: StoredEvent) -> None:
+    def _send_event(self, event: StoredEvent, now_s: float) -> None:
         topic = self._address.event(event.class_)
         self._newest_sent = event.position
+        if self._is_denied(topic, now_s):
+            self._queue.bury(event.position, "its topic is denied")
+            return
         self._link.publish(Message(topic, event.body), lambda reason: self._event_done(topic, event, reason))
 
     def _event_done(self, topic: str, event: StoredEvent, reason: int) -> None:
@@ -216,13 +221,18 @@ class Publisher:
         taken = reason < _FAILURE
         if not taken:
             log.warning("the broker refused a message: reason code %#04x", reason, extra={"topic": topic, "reason": reason})
-        if taken == (topic in self.denied):
-            if taken:
-                self.denied.discard(topic)
-            else:
-                self.denied.add(topic)
+        known = topic in self.denied
+        if taken:
+            self.denied.pop(topic, None)
+        else:
+            self.denied[topic] = asyncio.get_running_loop().time()
+        if taken == known:
             self._on_denied()
         return taken
+
+    def _is_denied(self, topic: str, now_s: float) -> bool:
+        denied_s = self.denied.get(topic)
+        return denied_s is not None and now_s - denied_s < _DENIED_FOR_S
 
     async def _fetch(self) -> None:
         try:

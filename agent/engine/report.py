@@ -10,7 +10,7 @@ from agent import VERSION
 from agent.contract import alarm as contract_alarm
 from agent.contract import health as contract_health
 from agent.contract.decode import encode
-from agent.contract.event import EventClass, capped_data
+from agent.contract.event import EventClass
 from agent.contract.messages import PUBLISHED, Message
 from agent.contract.state import Board, Capabilities, FactDeclaration, Hours, Meta, PeripheralMeta, State
 from agent.contract.topics import Address
@@ -152,8 +152,8 @@ class Reporter:
         finding = change.finding
         data: dict[str, Any] = {"change": change.what, "severity": finding.severity}
         if finding.detail and change.what == "raised":
-            data["detail"] = dict(finding.detail)
-        self._recorder.event("health", finding.code, watch.name, capped_data(data), _PRIORITIES[finding.severity])
+            data["detail"] = dict(finding.detail)  # capped when it was believed
+        self._recorder.event("health", finding.code, watch.name, data, _PRIORITIES[finding.severity])
         log.info("%s %s", finding.code, change.what, extra={"peripheral": watch.name, "code": finding.code})
 
     # --- what goes out ---

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from agent.contract.alarm import Text
 from agent.contract.health import FactValue
@@ -23,6 +23,9 @@ def _device_problem(url: str) -> str | None:
     return None
 
 
+_TROUBLED_S: Final = 2.0  # between questions to a printer that is offline or mute and does not push
+
+
 @dataclass(frozen=True)
 class Options:
     """`poll_s`: a printer that cannot push is asked this often; `check_s`: one that can, is it still there."""
@@ -30,7 +33,7 @@ class Options:
     device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")]
     poll_s: Annotated[float, Range(1, 15)] = 15.0
     check_s: Annotated[float, Range(1, 3600)] = 60.0
-    absent_s: Annotated[float, Range(1, 10)] = 10.0
+    absent_s: Annotated[float, Range(1, 10)] = 5.0
 
 
 def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed]:
@@ -57,6 +60,7 @@ class PrinterSource:
         self._networked = address.scheme == "tcp"
         self._signals = signals
         self._absent = True
+        self._troubled = False
         self._printer = StatusPrinter(
             lambda handlers: open_line(address, surroundings.files, handlers, surroundings.resolve),
             self._pushed,
@@ -72,6 +76,7 @@ class PrinterSource:
             return self._gone(str(error))
         except NotResponding as error:
             self._absent = False
+            self._troubled = True
             return Reading(unreadable=Unreadable("not-responding", {"reason": str(error)}))
         except (Taken, OSError) as error:
             # Another process, a permission, no driver: nothing a shopkeeper could mend. A moment after plugging in,
@@ -79,12 +84,16 @@ class PrinterSource:
             self._absent = True
             return Reading(unreadable=Unreadable("probe-failed", {"reason": _reason(error)}))
         self._absent = False
+        self._troubled = not status.online
         return self._reading(status)
 
     def interval_s(self) -> float:
         if self._absent:
             return self._options.absent_s
-        return self._options.check_s if self._printer.pushes else self._options.poll_s
+        if self._printer.pushes:
+            return self._options.check_s
+        # Somebody may be mending it right now, and waits for the light to turn.
+        return min(_TROUBLED_S, self._options.poll_s) if self._troubled else self._options.poll_s
 
     async def close(self) -> None:
         self._printer.close()

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from agent.contract.words import FixBy, Severity, Status, capped
+from agent.contract.event import capped_data
+from agent.contract.words import FixBy, Severity, Status
 from agent.rules.declaration import SEVERITY_ORDER, FindingKind, Observed
 
 
@@ -80,11 +81,11 @@ def judge(
         kind = kinds[code]
         severity = item.severity or kind.severity
         if code in standing:
-            believed.append(replace(standing[code], severity=severity, fix_by=kind.fix_by, detail=capped(dict(item.detail))))
+            believed.append(replace(standing[code], severity=severity, fix_by=kind.fix_by, detail=capped_data(dict(item.detail))))
         elif not item.holds_only:
             first_seen = before.seen_since.get(code, now.mono_s)
             if item.certain or now.mono_s - first_seen >= kind.raise_after_s:
-                believed.append(Finding(code, severity, kind.fix_by, now.wall, capped(dict(item.detail))))
+                believed.append(Finding(code, severity, kind.fix_by, now.wall, capped_data(dict(item.detail))))
                 changes.append(Change("raised", believed[-1]))
             else:
                 seen_since[code] = first_seen

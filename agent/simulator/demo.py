@@ -93,7 +93,7 @@ class _Demo:
             if limit is not None:
                 limit.cancel()
             await self._booth.stop()
-            self._view.stop(self._fleet)
+            self._view.stop()
 
     async def _until_the_end(self, observer: Mqtt, steps: Sequence[script.Step]) -> None:
         agent = self._booth.ended
@@ -102,6 +102,7 @@ class _Demo:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(observer.run()), group.create_task(self._play(steps)), group.create_task(self._refresh())]
             await self._end.wait()
+            self._view.ending(self._fleet)
             await self._booth.stop_agent()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):

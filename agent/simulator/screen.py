@@ -25,7 +25,8 @@ _COLOURS: Final = {
 
 class View(Protocol):
     def start(self) -> None: ...
-    def stop(self, fleet: Fleet) -> None: ...
+    def ending(self, fleet: Fleet) -> None: ...
+    def stop(self) -> None: ...
     def show(self, fleet: Fleet) -> None: ...
     def message(self, topic: Topic, payload: bytes) -> None: ...
     def acted(self, action: str, broken: set[str]) -> None: ...
@@ -59,10 +60,13 @@ class PlainLines:
         print("A simulated booth with its agent and a broker of its own. The same in another terminal:")
         print(f"  {subscription(self._booth)}", flush=True)
 
-    def stop(self, fleet: Fleet) -> None:
+    def ending(self, fleet: Fleet) -> None:
         for booth in fleet.sorted():
             services = " ".join(f"{name}:{word}" for name, word in booth.services.items())
             print(f"The end: {booth.booth} {booth.word}, light {booth.light}, {services}", flush=True)
+
+    def stop(self) -> None:
+        return
 
     def show(self, fleet: Fleet) -> None:
         return
@@ -95,8 +99,10 @@ class LiveScreen:
     def start(self) -> None:
         self._live.start()
 
-    def stop(self, fleet: Fleet) -> None:
-        del fleet
+    def ending(self, fleet: Fleet) -> None:
+        self.show(fleet)
+
+    def stop(self) -> None:
         self._live.stop()
 
     def message(self, topic: Topic, payload: bytes) -> None:

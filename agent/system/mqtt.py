@@ -330,6 +330,8 @@ class _Link:
         self._drive(self._read_all)
 
     def _writable(self) -> None:
+        # Read first: when the other side has hung up, its last PUBACK, which may say why, still waits to be read.
+        self._drive(self._read_all)
         self._drive(self._client.loop_write)
 
     def _read_all(self) -> None:
@@ -399,7 +401,9 @@ class _Link:
         if self._connack.done():
             return
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
-        self._keepalive_s = getattr(properties, "ServerKeepAlive", self._keepalive_s)  # MQTT 5, 3.2.2.3.14: the broker decides
+        self._keepalive_s = (
+            getattr(properties, "ServerKeepAlive", 0) or self._keepalive_s
+        )  # MQTT 5, 3.2.2.3.14; 0: none asked for
         if reason.is_failure:
             self._end(BrokerError("mqtt", _words(reason)))
         else:

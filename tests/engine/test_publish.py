@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import pytest
+
 from agent.contract.messages import Message
 from agent.contract.topics import Address
+from agent.engine import publish
 from agent.engine.publish import Publisher
 
 ADDRESS = Address("61", "61-0007")
@@ -205,26 +208,48 @@ async def test_a_denied_event_is_buried_and_the_rest_goes_on() -> None:
         await bench.settle()
     assert bench.queue.acknowledged == [1, 3]
     assert bench.queue.buried == [(2, "reason code 0x87")]
-    assert bench.publisher.denied == {ADDRESS.event("security")}
+    assert set(bench.publisher.denied) == {ADDRESS.event("security")}
     assert bench.denials == [{ADDRESS.event("security")}]
     await bench.publisher.close()
 
 
-async def test_a_denial_ends_when_the_broker_takes_the_topic_and_at_a_new_connection() -> None:
+async def test_a_denied_topic_is_left_alone_for_a_while_then_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     bench = Bench()
     bench.publisher.retain("led", ADDRESS.led, b"ok")
+    bench.publisher.retain("meta", ADDRESS.meta, b"{}")
     await bench.settle()
     bench.link.answer(DENIED)
-    assert bench.publisher.denied == {ADDRESS.led}
+    await bench.drain()
     bench.publisher.retain("led", ADDRESS.led, b"broken")
-    await bench.settle()
-    bench.link.answer()
-    assert bench.publisher.denied == set()
-    bench.publisher.retain("led", ADDRESS.led, b"ok")
+    await bench.drain()
+    bench.link.cut()
+    bench.publisher.connected(first=())
+    await bench.drain()
+    assert bench.link.topics == ["meta"], "a broker may hang up on whoever asks: the rest must get through"
+    assert set(bench.publisher.denied) == {ADDRESS.led}
+
+    monkeypatch.setattr(publish, "_DENIED_FOR_S", 0.0)
+    bench.publisher.refresh_expiring()
+    await bench.drain()
+    assert bench.link.sent[-1].payload == b"broken"
+    assert not bench.publisher.denied
+    assert bench.denials == [{ADDRESS.led}, set()]
+    await bench.publisher.close()
+
+
+async def test_events_of_a_denied_topic_do_not_hold_the_others_up() -> None:
+    bench = Bench(Link(window=1))
+    bench.queue.add(1, 3, class_="security")
+    bench.queue.add(2, 4)
+    bench.publisher.events_stored()
     await bench.settle()
     bench.link.answer(DENIED)
-    bench.publisher.connected(first=())
-    assert bench.publisher.denied == set()
+    bench.publisher.pump()
+    await bench.drain()
+    assert bench.queue.acknowledged == [2, 4]
+    assert bench.queue.buried == [(1, "reason code 0x87"), (3, "its topic is denied")]
     await bench.publisher.close()
 
 
