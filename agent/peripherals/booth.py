@@ -51,7 +51,7 @@ PERIPHERAL = Peripheral(
     options=Options,
     facts=(
         Fact("store", "string", "the store on disk: ok, full, damaged (set aside, begun afresh), failed or hangs"),
-        Fact("denied_topics", "string", "topics below the booth's own that the broker refused on this connection; null if none"),
+        Fact("denied_topics", "string", "topics below the booth's own that the broker refused and has not taken since; null if none"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(
