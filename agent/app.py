@@ -39,7 +39,7 @@ from agent.system.broker import BrokerError, Dialer
 from agent.system.chance import between
 from agent.system.clock import SAVE_EVERY_S, Clock, MachineTimes, Times
 from agent.system.mqtt import Handlers, Mqtt
-from agent.system.outbox import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
+from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
 from agent.system.store import Store
 from agent.system.threads import in_thread
 from agent.system.uevents import Uevent, Uevents

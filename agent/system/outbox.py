@@ -4,29 +4,36 @@ Synchronous; `system.store` runs it in its thread. Raises sqlite3.Error and OSEr
 """
 
 import contextlib
-import json
 import os
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from agent.contract.decode import encode
-from agent.contract.event import Event, EventClass
+from agent.contract.event import Event
 from agent.contract.typed import plain
-from agent.contract.words import ClockWord
 from agent.system import chance
+from agent.system.outbox_rows import (
+    MAX_POSITION,
+    PAGE_BYTES,
+    PRIORITY_ALARM,
+    STREAM,
+    Batch,
+    Draft,
+    Limits,
+    Opened,
+    Stamp,
+    StoredEvent,
+    checksum,
+    intact_row,
+    put_state,
+    read_state,
+)
+from agent.system.salvage import Salvaged, salvage
 
 T = TypeVar("T")
 
-# What is dropped first when there is no room: 0, then 1, then 2.
-PRIORITY_INFO: Final = 0
-PRIORITY_ROUTINE: Final = 1
-PRIORITY_ALARM: Final = 2
-
-_PAGE_BYTES: Final = 4096
 _DEAD_LETTERS: Final = 100
 _SCHEMA: Final = """
 CREATE TABLE outbox (position INTEGER PRIMARY KEY, stream TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -34,80 +41,10 @@ CREATE TABLE outbox (position INTEGER PRIMARY KEY, stream TEXT NOT NULL, seq INT
 CREATE TABLE state (key TEXT PRIMARY KEY, body BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE dead_letter (number INTEGER PRIMARY KEY, class TEXT NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL);
 """
-_MAX_POSITION: Final = 1 << 62
 # Errors that say something of the disk, or of the moment; every other error of SQLite's blames the file.
 # A sector that cannot be read is the file's: a new file lies elsewhere.
 _THE_DISK: Final = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED",
                     "SQLITE_NOMEM", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_INTERRUPT", "SQLITE_PROTOCOL")  # fmt: skip
-_STREAM: Final = "stream"  # the state row of the stream itself: {"stream": token, "next_seq": n}
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """The moment of an event, by every clock that a reader may need."""
-
-    ts: str
-    mono_ms: int
-    clock: ClockWord
-    boot_id: str
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An event before it has its place in the stream. `data` must be capped already."""
-
-    class_: EventClass
-    code: str
-    peripheral: str | None
-    data: dict[str, Any]
-    stamp: Stamp
-    priority: int = PRIORITY_ROUTINE
-
-
-@dataclass
-class Batch:
-    """What one transaction moves, all of it together."""
-
-    drafts: list[Draft] = field(default_factory=list)
-    acknowledged: list[int] = field(default_factory=list)
-    dead: list[tuple[int, str]] = field(default_factory=list)
-    state: dict[str, Any] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.drafts or self.acknowledged or self.dead or self.state)
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event on disk: `position` is its place in the queue, `body` the payload to publish."""
-
-    position: int
-    class_: str
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The outbox holds at most so many events and so many bytes of them."""
-
-    events: int = 20_000
-    bytes_: int = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Opened:
-    state: dict[str, Any]
-    depth: int
-    damaged: bool
-
-
-@dataclass
-class _Salvaged:
-    """What a damaged file still yields: state, events by position, and the name of its stream."""
-
-    state: dict[str, Any] = field(default_factory=dict)
-    rows: dict[int, tuple[str, int, int, str, bytes]] = field(default_factory=dict)
-    stream: str | None = None
 
 
 class _Damaged(sqlite3.DatabaseError):
@@ -191,7 +128,7 @@ class OutboxFile:
             self.close()
             raise
 
-    def _create(self, salvaged: _Salvaged | None) -> None:
+    def _create(self, salvaged: Salvaged | None) -> None:
         """Make the file beside its place, then move it there: an empty file at its place is damage, not a first start.
 
         With what was salvaged of the file that is there now, which is kept beside for whoever wants to look.
@@ -201,7 +138,7 @@ class OutboxFile:
             leftover.unlink(missing_ok=True)
         db = sqlite3.connect(new, isolation_level=None)
         try:
-            db.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+            db.execute(f"PRAGMA page_size={PAGE_BYTES}")
             db.execute("PRAGMA journal_mode=DELETE")
             db.execute("PRAGMA synchronous=FULL")
             db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
@@ -222,7 +159,7 @@ class OutboxFile:
         new.replace(self._path)
         _sync_directory(self._path.parent)
 
-    def _fill(self, db: sqlite3.Connection, salvaged: _Salvaged | None) -> None:
+    def _fill(self, db: sqlite3.Connection, salvaged: Salvaged | None) -> None:
         self._stream, self._next_seq = chance.token(8), 1
         self._depth = self._bytes = 0
         self._save_stream(db)
@@ -231,7 +168,7 @@ class OutboxFile:
         for position, row in sorted(salvaged.rows.items()):
             self._insert(db, position, *row)
         for key, value in salvaged.state.items():
-            _put_state(db, key, value)
+            put_state(db, key, value)
         self._say_gap(db, "store-damaged", salvaged.stream, [])
 
     def _open_checked(self) -> dict[str, Any]:
@@ -250,10 +187,10 @@ class OutboxFile:
         if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise _Damaged(verdict)
         size = self._path.stat().st_size
-        if size == 0 or size % _PAGE_BYTES:
+        if size == 0 or size % PAGE_BYTES:
             raise _Damaged(f"{size} bytes is no whole number of pages")
-        state, intact = _read_state(db)
-        stream = state.pop(_STREAM, None)
+        state, intact = read_state(db)
+        stream = state.pop(STREAM, None)
         if not intact or not isinstance(stream, dict):
             raise _Damaged("a state row is not what was written")
         self._stream, self._next_seq = stream["stream"], stream["next_seq"]
@@ -262,7 +199,7 @@ class OutboxFile:
             " FROM outbox",
             (self._stream,),
         ).fetchone()
-        if last_position >= _MAX_POSITION or not isinstance(last_seq, int) or last_seq >= self._next_seq:
+        if last_position >= MAX_POSITION or not isinstance(last_seq, int) or last_seq >= self._next_seq:
             raise _Damaged("the stream is behind its own events")
         self._bytes = int(total)
         self._next_position = max(self._next_position, last_position + 1)
@@ -271,7 +208,7 @@ class OutboxFile:
     def _replace_damaged(self) -> dict[str, Any]:
         """Start afresh with a new stream, with what could be read of the old file, and a gap that says so."""
         self.close()
-        salvaged = _salvage(self._path)
+        salvaged = salvage(self._path)
         self._next_position = max([self._next_position, *(position + 1 for position in salvaged.rows)])
         self._create(salvaged)
         state = self._open_checked()
@@ -285,7 +222,7 @@ class OutboxFile:
             with self._transaction() as db:
                 query = "SELECT * FROM outbox WHERE position > ? ORDER BY position LIMIT ?"
                 rows = db.execute(query, (after, limit)).fetchall()
-            bad = [row for row in rows if not _intact(row)]
+            bad = [row for row in rows if not intact_row(row)]
             if not bad:
                 return [StoredEvent(position, class_, body) for position, _, _, _, class_, body, _ in rows]
             with self._transaction() as db:
@@ -313,7 +250,7 @@ class OutboxFile:
             for position, reason in batch.dead:
                 self._bury(db, position, reason)
             for key, value in batch.state.items():
-                _put_state(db, key, value)
+                put_state(db, key, value)
             for draft in batch.drafts:
                 if id(draft) not in arrived:
                     self._append(db, draft)
@@ -336,14 +273,14 @@ class OutboxFile:
         self._next_seq = seq + 1
 
     def _save_stream(self, db: sqlite3.Connection) -> None:
-        _put_state(db, _STREAM, {"stream": self._stream, "next_seq": self._next_seq})
+        put_state(db, STREAM, {"stream": self._stream, "next_seq": self._next_seq})
 
     def _insert(
         self, db: sqlite3.Connection, position: int, stream: str, seq: int, priority: int, class_: str, body: bytes
     ) -> None:
         db.execute(
             "INSERT INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (position, stream, seq, priority, class_, body, _checksum(body, position, stream, seq, priority, class_)),
+            (position, stream, seq, priority, class_, body, checksum(body, position, stream, seq, priority, class_)),
         )
         self._depth += 1
         self._bytes += len(body)
@@ -403,68 +340,6 @@ def _configure(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA temp_store=MEMORY")
     db.execute("PRAGMA cache_size=-64")
     db.isolation_level = "IMMEDIATE"
-
-
-def _checksum(body: bytes, *others: str | int) -> int:
-    """Of a whole row: an intact body in the wrong class would go to the wrong topic."""
-    return zlib.crc32(body, zlib.crc32(repr(others).encode()))
-
-
-def _intact(row: Sequence[Any]) -> bool:
-    """Whether (position, stream, seq, priority, class, body, crc) is what was written."""
-    *others, body, crc = row
-    return isinstance(body, bytes) and _checksum(body, *others) == crc
-
-
-def _put_state(db: sqlite3.Connection, key: str, value: Any) -> None:
-    body = encode(value)
-    db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, body, _checksum(body, key)))
-
-
-def _read_state(db: sqlite3.Connection) -> tuple[dict[str, Any], bool]:
-    """The state rows that are what was written, and whether all of them are."""
-    state: dict[str, Any] = {}
-    intact = True
-    for key, body, crc in db.execute("SELECT key, body, crc FROM state"):
-        if isinstance(body, bytes) and _checksum(body, key) == crc:
-            state[key] = json.loads(body)
-        else:
-            intact = False
-    return state, intact
-
-
-def _salvage(path: Path) -> _Salvaged:
-    """Whatever can still be read; where something cannot, what was read before it is what is saved."""
-    salvaged = _Salvaged()
-    try:
-        _pad(path)
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    except (sqlite3.Error, OSError):
-        return salvaged
-    try:
-        db.text_factory = lambda raw: raw.decode(errors="replace")
-        with contextlib.suppress(sqlite3.Error):
-            salvaged.state, _ = _read_state(db)
-        # From both ends, up to the damage.
-        for query in ("SELECT * FROM outbox ORDER BY position", "SELECT * FROM outbox ORDER BY position DESC"):
-            with contextlib.suppress(sqlite3.Error):
-                for row in db.execute(query):
-                    if _intact(row) and row[0] < _MAX_POSITION:
-                        salvaged.rows[row[0]] = row[1:6]
-    finally:
-        db.close()
-    stream = salvaged.state.pop(_STREAM, None)
-    salvaged.stream = stream["stream"] if isinstance(stream, dict) else None
-    return salvaged
-
-
-def _pad(path: Path) -> None:
-    """Fill a file that was cut short with zeros: SQLite reads no page of a file shorter than its header says."""
-    with open(path, "r+b") as file:
-        pages = int.from_bytes(file.read(32)[28:32], "big")  # SQLite file format, section 1.3.5
-        size = file.seek(0, os.SEEK_END)
-        if size < pages * _PAGE_BYTES < 1 << 30:
-            file.truncate(pages * _PAGE_BYTES)
 
 
 def _says_damaged(error: sqlite3.Error) -> bool:

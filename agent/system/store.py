@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from agent.system.outbox import PRIORITY_ALARM, Batch, Draft, Limits, Opened, OutboxFile, Stamp, StoredEvent
+from agent.system.outbox import OutboxFile
+from agent.system.outbox_rows import PRIORITY_ALARM, Batch, Draft, Limits, Opened, Stamp, StoredEvent
 
 log = logging.getLogger(__name__)
 

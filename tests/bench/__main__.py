@@ -14,7 +14,7 @@ from typing import Any
 
 from agent import VERSION
 from agent.simulator.mosquitto import free_port
-from agent.system.outbox import Draft, Stamp
+from agent.system.outbox_rows import Draft, Stamp
 from agent.system.store import Store
 from tests.bench.cost import Cost, cost, start_baseline, start_penguin
 from tests.bench.meter import Meter

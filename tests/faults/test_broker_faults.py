@@ -30,7 +30,7 @@ from agent.rules.declaration import Fact, FindingKind, Observed, Reading
 from agent.settings import PeripheralSettings, read
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto, free_port
-from agent.system.outbox import Draft, Stamp
+from agent.system.outbox_rows import Draft, Stamp
 from agent.system.store import Store
 from tests.faults.fake_broker import CONNACK, FakeBroker, Session, packet, until
 from tests.faults.pki import Authority, Pair

@@ -19,17 +19,8 @@ from typing import Any
 import pytest
 
 from agent.system import store as store_module
-from agent.system.outbox import (
-    PRIORITY_ALARM,
-    PRIORITY_INFO,
-    PRIORITY_ROUTINE,
-    Batch,
-    Draft,
-    Limits,
-    OutboxFile,
-    Stamp,
-    StoredEvent,
-)
+from agent.system.outbox import OutboxFile
+from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_INFO, PRIORITY_ROUTINE, Batch, Draft, Limits, Stamp, StoredEvent
 from agent.system.store import Store
 from tests.world import World, world
 
@@ -366,7 +357,7 @@ async def test_f48_state_files_that_are_empty_or_missing_mean_defaults(tmp_path:
 KILLED = """
 import asyncio, os, select, signal, sys, time
 from pathlib import Path
-from agent.system.outbox import Draft, Stamp
+from agent.system.outbox_rows import Draft, Stamp
 from agent.system.store import Store
 
 def stamp():
@@ -475,7 +466,8 @@ async def _flip_paper(w: World, times: int) -> None:
 RECORDED = """
 import sys
 from pathlib import Path
-from agent.system.outbox import Batch, Draft, Limits, OutboxFile, Stamp
+from agent.system.outbox import OutboxFile
+from agent.system.outbox_rows import Batch, Draft, Limits, Stamp
 
 def stamp():
     return Stamp("2026-11-22T10:00:00.000Z", 1, "synced", "boot")

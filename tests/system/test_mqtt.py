@@ -13,7 +13,7 @@ import pytest
 
 from agent.contract.messages import Incoming, Message
 from agent.simulator.mosquitto import Mosquitto
-from agent.system import mqtt as module
+from agent.system import mqtt_link
 from agent.system.broker import BrokerAddress, BrokerError, Dialer
 from agent.system.mqtt import Handlers, Mqtt
 from tests.faults.fake_broker import (
@@ -138,7 +138,7 @@ async def test_connect_asks_for_a_kept_session_and_leaves_a_retained_last_will_w
 async def test_the_broker_says_the_last_will_of_a_connection_that_just_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WILL_DELAY_S", 0)
+    monkeypatch.setattr(mqtt_link, "WILL_DELAY_S", 0)
     async with mosquitto(tmp_path) as broker, client(broker.port, will=last_will) as c:
         await c.connected()
         c.running.cancel()
@@ -445,7 +445,7 @@ async def test_close_says_farewell_then_disconnect_so_that_no_last_will_follows(
 
 
 async def test_after_close_the_broker_keeps_the_farewell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WILL_DELAY_S", 0)
+    monkeypatch.setattr(mqtt_link, "WILL_DELAY_S", 0)
     async with mosquitto(tmp_path) as broker, client(broker.port) as reader:
         reader.mqtt._subscriptions = ("test/state", "test/other")
         async with client(broker.port, will=last_will) as c:

@@ -9,17 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.system.outbox import (
-    PRIORITY_ALARM,
-    PRIORITY_INFO,
-    PRIORITY_ROUTINE,
-    Batch,
-    Draft,
-    Limits,
-    OutboxFile,
-    Stamp,
-    StoredEvent,
-)
+from agent.system.outbox import OutboxFile
+from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_INFO, PRIORITY_ROUTINE, Batch, Draft, Limits, Stamp, StoredEvent
 
 
 def stamp() -> Stamp:

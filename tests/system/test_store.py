@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from agent.system import store as store_module
-from agent.system.outbox import PRIORITY_ALARM, PRIORITY_INFO, PRIORITY_ROUTINE, Batch, Draft, Limits, OutboxFile, Stamp
+from agent.system.outbox import OutboxFile
+from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_INFO, PRIORITY_ROUTINE, Batch, Draft, Limits, Stamp
 from agent.system.store import MEMORY_LIMIT, Store
 
 
