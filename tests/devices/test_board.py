@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from agent.devices import board
 from agent.devices.sysfs import KernelFiles
+from tests.machine.namespace import missing_mounts
 
 THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 ROOT_MOUNT = "22 1 179:2 / / rw,noatime shared:1 - ext4 /dev/mmcblk0p2 rw,errors=remount-ro"
@@ -277,8 +277,8 @@ async def test_a_service_manager_without_its_tool_is_no_bug_of_the_board(tree: T
 
 
 async def test_the_kernel_announces_a_new_mount_to_a_watch() -> None:
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("mounting in a namespace of its own needs root and unshare")
+    if reason := missing_mounts():
+        pytest.skip(reason)
     # A process with mounts of its own, which mounts when a line comes in.
     with subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", "echo ready; read _; mount -t tmpfs none /mnt; read _"],

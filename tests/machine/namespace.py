@@ -20,8 +20,17 @@ def missing() -> str | None:
     made = subprocess.run(["ip", "netns", "add", "booth-try"], capture_output=True, text=True, check=False)
     if made.returncode != 0:
         return f"ip netns add: {made.stderr.strip()}"
+    entered = subprocess.run(["ip", "netns", "exec", "booth-try", "true"], capture_output=True, text=True, check=False)
     subprocess.run(["ip", "netns", "delete", "booth-try"], check=True)
-    return None
+    return None if entered.returncode == 0 else f"ip netns exec: {entered.stderr.strip()}"
+
+
+def missing_mounts() -> str | None:
+    """Why a mount namespace cannot be made here; None if it can."""
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return "a mount namespace needs root and unshare"
+    made = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    return None if made.returncode == 0 else f"unshare --mount: {made.stderr.strip()}"
 
 
 class Namespace:

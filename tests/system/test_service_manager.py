@@ -1,7 +1,6 @@
 """systemd's protocols, against sockets of the test's own: notification, and the journal's fields."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.system import service_manager
+from tests.machine.namespace import missing_mounts
 
 _LOGS_ONE_RECORD = """
 import logging, os, socket
@@ -64,8 +64,9 @@ def test_the_watchdog_is_fed_at_half_its_deadline_by_the_process_it_is_meant_for
     assert service_manager.watchdog_interval_s() == wanted_s
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare for a mount namespace")
 def test_a_log_record_reaches_the_journal_with_its_fields() -> None:
+    if reason := missing_mounts():
+        pytest.skip(reason)
     # A journal socket of the test's own, in a mount namespace: the machine's is not touched.
     script = 'mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && exec "$0" -c "$1"'
     result = subprocess.run(
