@@ -24,7 +24,8 @@ class Listener:
         self._mqtt = Mqtt(
             Dialer(address),
             "boothctl-" + secrets.token_hex(6),
-            Handlers(self._connected.set, self._lost, self._message),
+            # What is retained follows the SUBACK at once, however long the line is.
+            Handlers(lambda: None, self._lost, self._message, on_subscribed=self._connected.set),
             subscriptions,
             session_expiry_s=0,
         )
@@ -39,7 +40,7 @@ class Listener:
         await asyncio.gather(self._running, return_exceptions=True)
 
     async def connected(self, deadline_s: float) -> bool:
-        """Wait for the first connection; False, with `error` set, where there is none by the deadline."""
+        """Wait for the first connection with its subscriptions; False, with `error` set, where there is none by the deadline."""
         try:
             async with asyncio.timeout(deadline_s):
                 await self._connected.wait()

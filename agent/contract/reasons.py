@@ -39,8 +39,10 @@ def connect_reason(error: OSError) -> str:
     return "timeout" if isinstance(error, TimeoutError) else "unreachable"
 
 
-def dns_reason(error: OSError) -> str:
+def dns_reason(error: OSError | UnicodeError) -> str:
     """Of a failed name resolution."""
+    if isinstance(error, UnicodeError):
+        return "unknown-name"
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, socket.gaierror) and error.errno in (socket.EAI_NONAME, socket.EAI_NODATA):

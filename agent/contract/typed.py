@@ -294,6 +294,11 @@ def _described(type_: Any) -> str:
         return _described(args[0])
     if origin is Literal:
         return "one of " + ", ".join(map(str, args))
+    if dataclasses.is_dataclass(type_):
+        required = [key for _, key, _, is_required in _fields(typing.cast("type", type_)) if is_required]
+        return f"a table with {', '.join(required)}"
+    if origin is dict:
+        return "a table, which may be empty"
     return _WRITE_A.get(type_, "its value")
 
 

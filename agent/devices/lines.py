@@ -126,15 +126,28 @@ class _TcpLine(asyncio.Protocol):
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 # Resolved by ourselves: a lookup that hangs in the loop's executor would hold up the end of the process.
-                address = (await resolve(host))[0]
-                await asyncio.get_running_loop().create_connection(lambda: line, address, port)
+                await line.connect(await resolve(host), port)
         except TimeoutError as error:
             raise Absent("no answer") from error
         except socket.gaierror as error:
             raise Absent("unknown host name") from error
         except OSError as error:
             raise Absent("connection refused" if error.errno == errno.ECONNREFUSED else "unreachable") from error
+        except UnicodeError as error:
+            raise Absent("no host has this name") from error
         return line
+
+    async def connect(self, addresses: list[str], port: int) -> None:
+        """To the first address that accepts: `localhost` is often ::1 first, where few printers listen."""
+        refusal: OSError = ConnectionRefusedError(errno.ECONNREFUSED, "no address")
+        for address in addresses:
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: self, address, port)
+            except OSError as error:
+                refusal = error
+            else:
+                return
+        raise refusal
 
     def write(self, data: bytes) -> None:
         if self._transport is None or self._transport.is_closing():

@@ -64,11 +64,11 @@ class Links:
 
     def watch(self, changed: Callable[[], None]) -> None:
         """Raises OSError where the sandbox has no netlink."""
-        self._changed.append(changed)
         if self._events is None:
             self._events = _netlink(_GROUPS)
             self._events.setblocking(False)
             asyncio.get_running_loop().add_reader(self._events, self._readable)
+        self._changed.append(changed)
 
     def close(self) -> None:
         if self._events is not None:
@@ -112,8 +112,10 @@ class Links:
             return True
         except TimeoutError:
             return None
-        except OSError:  # EHOSTUNREACH: the link layer found nobody
-            return False
+        except ConnectionResetError:
+            return True
+        except OSError as error:  # the link layer found nobody; anything else says nothing of the host
+            return False if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN) else None
         writer.transport.abort()
         return True
 

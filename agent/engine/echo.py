@@ -23,8 +23,9 @@ class Echo:
         self.heard: bool | None = None
 
     def connected(self) -> None:
-        """A new connection: what the last one heard no longer counts."""
-        self.heard = None
+        """A new connection: that the last one heard no longer counts; that it did not, until this one does."""
+        if self.heard:
+            self.heard = None
         self.say()
 
     def say(self) -> None:

@@ -43,6 +43,7 @@ class Remembered:
 
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     alarms: tuple[_SavedAlarm, ...] = ()
+    clearing: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "Remembered":
@@ -53,6 +54,9 @@ class Remembered:
             saved = build(dict[str, _SavedJudgement], state.get("judgements", {}), unknown="ignore")
         with contextlib.suppress(Invalid):
             alarms = build(tuple[_SavedAlarm, ...], state.get("alarms", []), unknown="ignore")
+        clearing: tuple[tuple[str, ...], ...] = ()
+        with contextlib.suppress(Invalid):
+            clearing = build(tuple[tuple[str, ...], ...], state.get("clearing", []))
         judgements = {
             name: Judgement(
                 judgement.status,
@@ -61,7 +65,7 @@ class Remembered:
             )
             for name, judgement in saved.items()
         }
-        return cls(judgements, alarms)
+        return cls(judgements, alarms, tuple((key[0], key[1]) for key in clearing if len(key) == 2))
 
     def alarms_at(self, now_s: float) -> Iterable[Alarm]:
         """The alarms that were raised, as of now."""

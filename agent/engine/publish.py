@@ -21,7 +21,8 @@ _FETCH: Final = 200  # events asked of the store at a time; the next ones are as
 _ONCE: Final = 100  # messages that matter only now, while there is no room for them
 _GAP_S: Final = 1.0  # between two messages of one health, service or state topic; the newest one waits
 _HELD_APART: Final = (PUBLISHED["health"], PUBLISHED["service"], PUBLISHED["state"])
-_DENIED_FOR_S: Final = 600.0  # until a refused topic is tried again, with the next message that it has
+_DENIED_FOR_S: Final = 60.0  # until a refused topic is tried again
+_FORGOTTEN_AFTER_S: Final = 600.0  # a refusal on a topic that had nothing more to say
 _FAILURE: Final = 0x80  # MQTT 5, 2.4: reason codes from here on are failures
 
 
@@ -64,8 +65,8 @@ class Publisher:
     """Feeds the connection, never more than it has room for.
 
     `denied` holds the topics that the broker refused and has not taken since, with the time of the
-    refusal; `on_denied` is called when one comes or goes. For a while they are not tried again: a broker
-    may close the connection that asked (mosquitto 2.0 does), and the rest must get through.
+    refusal; `on_denied` is called when one comes or goes. For a minute they are passed over, since a
+    broker may close the connection of whoever asks, and the rest must get through; then they are tried again.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class Publisher:
         self._on_denied = on_denied
         self.denied: dict[str, float] = {}
         self._once: deque[Message] = deque(maxlen=_ONCE)
+        self._passed_over: deque[StoredEvent] = deque(maxlen=_FETCH)
+        self._retry_denied: asyncio.TimerHandle | None = None
         self._image: dict[str, _Retained] = {}
         self._dirty: dict[str, None] = {}
         self._events: deque[StoredEvent] = deque()
@@ -132,6 +135,7 @@ class Publisher:
             item.not_before_s = 0.0
         self._once.clear()
         self._events.clear()
+        self._passed_over.clear()
         self._newest_sent = 0
         self._connection += 1
         self._more_events = True
@@ -165,8 +169,9 @@ class Publisher:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
 
     async def close(self) -> None:
-        if self._held is not None:
-            self._held.cancel()
+        for timer in (self._held, self._retry_denied):
+            if timer is not None:
+                timer.cancel()
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.gather(self._fetching, return_exceptions=True)
@@ -206,7 +211,7 @@ class Publisher:
         topic = self._address.event(event.class_)
         self._newest_sent = event.position
         if self._is_denied(topic, now_s):
-            self._queue.bury(event.position, "its topic is denied")
+            self._passed_over.append(event)  # it stays in the store; those behind it go on
             return
         self._link.publish(Message(topic, event.body), lambda reason: self._event_done(topic, event, reason))
 
@@ -221,17 +226,43 @@ class Publisher:
         taken = reason < _FAILURE
         if not taken:
             log.warning("the broker refused a message: reason code %#04x", reason, extra={"topic": topic, "reason": reason})
-        known = topic in self.denied
+        key = self._denial_of(topic)
+        known = key in self.denied
         if taken:
-            self.denied.pop(topic, None)
+            self.denied.pop(key, None)
         else:
-            self.denied[topic] = asyncio.get_running_loop().time()
+            loop = asyncio.get_running_loop()
+            self.denied[key] = loop.time()
+            if self._retry_denied is None:
+                self._retry_denied = loop.call_later(_DENIED_FOR_S, self._try_denied)
         if taken == known:
             self._on_denied()
         return taken
 
+    def _denial_of(self, topic: str) -> str:
+        """What a refusal is remembered under: statuses of commands have a topic each, but one access rule."""
+        commands = f"{self._address.root}/cmd"
+        return commands if topic.startswith(commands + "/") else topic
+
+    def _try_denied(self) -> None:
+        """Offer what was refused once more: the access rules may be mended."""
+        self._retry_denied = None
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        stale = [topic for topic, denied_s in self.denied.items() if now_s - denied_s > _FORGOTTEN_AFTER_S]
+        for topic in stale:  # nothing was said there any more: nobody knows whether it still would be refused
+            del self.denied[topic]
+        if stale:
+            self._on_denied()
+        self._dirty |= dict.fromkeys(topic for topic in self.denied if topic in self._image)
+        self._events.extendleft(reversed(self._passed_over))
+        self._passed_over.clear()
+        if self.denied:
+            self._retry_denied = loop.call_later(_DENIED_FOR_S, self._try_denied)
+        self.pump()
+
     def _is_denied(self, topic: str, now_s: float) -> bool:
-        denied_s = self.denied.get(topic)
+        denied_s = self.denied.get(self._denial_of(topic))
         return denied_s is not None and now_s - denied_s < _DENIED_FOR_S
 
     async def _fetch(self) -> None:

@@ -76,6 +76,7 @@ class Reporter:
         self._watches: dict[str, Watch] = {}
         self._said: dict[str, Judgement] = {}
         self._alarms: dict[AlarmKey, Alarm] = {}
+        self._clearing: set[AlarmKey] = set()
         self._alarm_timer: asyncio.TimerHandle | None = None
         self._state: Literal["starting", "online", "asleep"] = "starting"
         self._state_since = now().wall
@@ -90,6 +91,8 @@ class Reporter:
         for name, watch in watches.items():
             watch.judgement = remembered.judgements.get(name, watch.judgement)
         now_s = self._now().mono_s
+        for peripheral, code in remembered.clearing:
+            self._say_alarm(Step("cleared", Alarm(peripheral, code, "warning", "nobody", "", now_s)))
         for alarm in remembered.alarms_at(now_s):
             if alarm.peripheral in watches and alarm.code in watches[alarm.peripheral].peripheral.finding_kinds:
                 self._alarms[alarm.key] = alarm
@@ -199,8 +202,10 @@ class Reporter:
         alarm = step.alarm
         topic = self._booth.address.alarm(alarm.peripheral, alarm.code)
         if step.what == "cleared":
-            self._publisher.retain("alarm", topic, b"")
+            self._clearing.add(alarm.key)  # until the broker knows, over a restart too: it would keep the old alarm
+            self._publisher.retain("alarm", topic, b"", lambda: self._cleared(alarm.key))
             return
+        self._clearing.discard(alarm.key)
         self._publisher.retain("alarm", topic, encode(plain(self._alarm_payload(alarm))), lambda: self._acknowledged(alarm.key))
 
     def _acknowledged(self, key: AlarmKey) -> None:
@@ -211,8 +216,13 @@ class Reporter:
             self._save_alarms()
             self._say_light()
 
+    def _cleared(self, key: AlarmKey) -> None:
+        self._clearing.discard(key)
+        self._save_alarms()
+
     def _save_alarms(self) -> None:
         self._recorder.save("alarms", Remembered.of_alarms(self._alarms.values()))
+        self._recorder.save("clearing", [list(key) for key in sorted(self._clearing)])
 
     def _alarm_payload(self, alarm: Alarm) -> contract_alarm.Alarm:
         watch = self._watches[alarm.peripheral]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from agent.contract.words import printable
@@ -43,6 +44,7 @@ class Watch:
         self._observed: list[Observed] = []
         self._woken = asyncio.Event()
         self._reports = 0
+        self._read_at = now()
         self._rejudge: asyncio.TimerHandle | None = None
         self._expected_by_s = now().mono_s + peripheral.deadline_s + _SLACK_S
 
@@ -106,6 +108,7 @@ class Watch:
 
     def _judge(self, reading: Reading) -> None:
         self.reading = reading
+        self._read_at = self._now()
         if reading.identity != Identity():
             self.identity = reading.identity
         try:
@@ -123,7 +126,8 @@ class Watch:
 
     def _believe(self) -> None:
         now = self._now()
-        self.judgement, changes = judge(self.judgement, self._observed, self.peripheral.finding_kinds, now)
+        judgement, changes = judge(self.judgement, self._observed, self.peripheral.finding_kinds, now)
+        self.judgement = replace(judgement, checked=self._read_at)  # a debounce that ends is no new reading
         if self._rejudge is not None:
             self._rejudge.cancel()
             self._rejudge = None

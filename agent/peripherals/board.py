@@ -151,7 +151,7 @@ PERIPHERAL = Peripheral(
         ),
         FindingKind(
             "over-temperature", "warning", "technician",
-            Text("La borne chauffe : dégagez ses aérations.", "The booth is too hot: clear its vents."), raise_after_s=60.0,
+            Text("La borne chauffe trop.", "The booth is too hot: its vents need cleaning."), raise_after_s=60.0,
         ),
         FindingKind(
             "storage-low", "warning", "auto",

@@ -184,7 +184,7 @@ class NetworkSource:
         try:
             async with asyncio.timeout(_DNS_DEADLINE_S):
                 return await asyncio.shield(self._resolving), "ok"
-        except OSError as error:  # TimeoutError is one
+        except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
             return [], dns_reason(error)
 
     def _broker_facts(self, broker: BrokerView) -> dict[str, FactValue]:

@@ -55,6 +55,10 @@ def url_problem(url: str) -> str | None:
         return "write mqtts://HOST:8883"
     if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         return "write only mqtts://HOST:PORT; a booth proves itself with its certificate, not with a password"
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        return f"write a host name that exists (here: {parts.hostname!r})"
     if parts.scheme == "mqtt" and not is_loopback(parts.hostname):
         return "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only"
     return None
@@ -98,7 +102,7 @@ class Dialer:
     def _candidates(self) -> list[tuple[int, tuple[object, ...]]]:
         try:
             found = self._resolve(self.address.host, self.address.port, 0, socket.SOCK_STREAM)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that no name can have
             if self._last_good is None:
                 raise BrokerError("dns", dns_reason(error)) from error
             return [self._last_good]
@@ -107,12 +111,14 @@ class Dialer:
     def _connect(self, candidates: list[tuple[int, tuple[object, ...]]]) -> socket.socket:
         reason = "no-address"
         for family, sockaddr in candidates[:4]:
-            connection = socket.socket(family, socket.SOCK_STREAM)
-            connection.settimeout(ADDRESS_TIMEOUT_S)
+            connection = None
             try:
+                connection = socket.socket(family, socket.SOCK_STREAM)  # fails too: a kernel without IPv6
+                connection.settimeout(ADDRESS_TIMEOUT_S)
                 connection.connect(sockaddr)
             except OSError as error:
-                connection.close()
+                if connection is not None:
+                    connection.close()
                 reason = connect_reason(error)
             else:
                 self._last_good = (family, sockaddr)
@@ -133,7 +139,8 @@ def tls_context(address: BrokerAddress) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=None if address.ca is None else str(address.ca))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if address.certificate is not None:
-        context.load_cert_chain(address.certificate, address.key)
+        # A key with a passphrase is an error, not a question to a terminal that no booth has.
+        context.load_cert_chain(address.certificate, address.key, password=lambda: "")
     return context
 
 

@@ -40,6 +40,7 @@ class Handlers:
     on_lost: Callable[[BrokerError], None]
     on_message: Callable[[Incoming], None]
     on_room: Callable[[], None] = lambda: None
+    on_subscribed: Callable[[], None] = lambda: None
 
 
 class _Client(paho.Client):
@@ -89,6 +90,7 @@ class Link:
         self._last_in_s = self._last_out_s = self._pinged_s = self._loop.time()
         self._dropped = False
         self._window = WINDOW
+        self._subscribed = False
         self._bug: Exception | None = None
         self.ready = False
         self.local_host = str(connection.getsockname()[0])
@@ -101,6 +103,7 @@ class Link:
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
         client.on_socket_register_write = lambda *_: self._loop.add_writer(self._fd, self._writable)
         client.on_socket_unregister_write = self._stop_writing
         client.on_socket_close = lambda *_: self._unregister()
@@ -245,6 +248,9 @@ class Link:
     def _hand_over(self) -> None:
         while self._incoming:
             self._handlers.on_message(self._incoming.popleft())
+        if self._subscribed:
+            self._subscribed = False
+            self._handlers.on_subscribed()
         had_acknowledgements = bool(self._acknowledged)
         while self._acknowledged:
             mid, reason = self._acknowledged.popleft()
@@ -290,6 +296,9 @@ class Link:
                 getattr(properties, "CorrelationData", None),
             )
         )
+
+    def _on_subscribe(self, *_: Any) -> None:
+        self._subscribed = True
 
     def _on_publish(self, _client: paho.Client, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._acknowledged.append((mid, reason.value))

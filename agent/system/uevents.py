@@ -6,6 +6,7 @@ after both.
 """
 
 import asyncio
+import errno
 import socket
 import sys
 from collections.abc import Callable
@@ -62,8 +63,10 @@ class Uevents:
                 data = self._socket.recv(16384)
             except BlockingIOError:
                 return
-            except OSError:  # ENOBUFS: events were lost in a flood; those that follow make us look again
-                continue
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue  # events were lost in a flood; those that follow make us look again
             if (event := parse(data)) is not None:
                 self.announce(event)
 

@@ -231,7 +231,7 @@ async def test_a_denied_topic_is_left_alone_for_a_while_then_tried_again(
     assert set(bench.publisher.denied) == {ADDRESS.led}
 
     monkeypatch.setattr(publish, "_DENIED_FOR_S", 0.0)
-    bench.publisher.refresh_expiring()
+    bench.publisher._try_denied()
     await bench.drain()
     assert bench.link.sent[-1].payload == b"broken"
     assert not bench.publisher.denied
@@ -239,7 +239,7 @@ async def test_a_denied_topic_is_left_alone_for_a_while_then_tried_again(
     await bench.publisher.close()
 
 
-async def test_events_of_a_denied_topic_do_not_hold_the_others_up() -> None:
+async def test_events_of_a_denied_topic_hold_no_other_up_and_come_when_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(Link(window=1))
     bench.queue.add(1, 3, class_="security")
     bench.queue.add(2, 4)
@@ -249,7 +249,13 @@ async def test_events_of_a_denied_topic_do_not_hold_the_others_up() -> None:
     bench.publisher.pump()
     await bench.drain()
     assert bench.queue.acknowledged == [2, 4]
-    assert bench.queue.buried == [(1, "reason code 0x87"), (3, "its topic is denied")]
+    assert bench.queue.buried == [(1, "reason code 0x87")], "only what was offered and refused"
+
+    monkeypatch.setattr(publish, "_DENIED_FOR_S", 0.0)
+    bench.publisher._try_denied()
+    await bench.drain()
+    assert bench.queue.acknowledged == [2, 4, 3]
+    assert not bench.publisher.denied
     await bench.publisher.close()
 
 
