@@ -36,7 +36,12 @@ def _parser() -> argparse.ArgumentParser:
     run = acts.add_parser("run", help="the daemon")
     _add_config(run)
     run.add_argument("--state-dir", type=Path, metavar="DIR", help="what outlives a restart (else STATE_DIRECTORY)")
-    run.add_argument("--runtime-dir", type=Path, metavar="DIR", help="locks and sockets (else RUNTIME_DIRECTORY)")
+    run.add_argument(
+        "--runtime-dir",
+        type=Path,
+        metavar="DIR",
+        help="the session lock's place (else RUNTIME_DIRECTORY); not used by this version",
+    )
     run.add_argument("--verbose", action="store_true", help="log everything")
     run.set_defaults(act=_run)
 

@@ -67,11 +67,13 @@ class Observer:
         self.heartbeat_s = heartbeat_s
         self.checks = True  # a benchmark's clock must not wait for them; tests never turn them off
         self._news = asyncio.Event()
+        self._subscribed = False
         self._loop = asyncio.get_running_loop()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5, client_id=f"observer-{time.monotonic_ns()}")
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
         for name, value in options.items():
             getattr(self._client, name)(*value)
         self._client.connect("127.0.0.1", port)
@@ -83,6 +85,10 @@ class Observer:
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 1, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos, retain).wait_for_publish(10)
+
+    def listens(self) -> bool:
+        """Whether the newest connection has its subscription."""
+        return self._client.is_connected() and self._subscribed
 
     async def until(self, condition: Callable[[], Any], what: str = "condition", patience_s: float = PATIENCE_S) -> Any:
         """Wait until `condition` is truthy; returns its value. Fails with what was seen last."""
@@ -117,7 +123,11 @@ class Observer:
     def events(self) -> list[dict[str, Any]]:
         return [message.json for message in self.messages if "/event/" in message.topic]
 
+    def _on_subscribe(self, *_: Any) -> None:
+        self._subscribed = True
+
     def _on_connect(self, client: paho.Client, *_: Any) -> None:
+        self._subscribed = False
         client.subscribe("booth/#", options=SubscribeOptions(qos=1, retainAsPublished=True))
 
     def _on_message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import pty
 import tty
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -160,7 +161,7 @@ class ReceiptPrinter:
             self._conversations.discard(conversation)
 
 
-class _Line:
+class _Line(ABC):
     """One conversation. Understands the commands that matter for status, and takes the rest for text."""
 
     def __init__(self, printer: ReceiptPrinter) -> None:
@@ -170,8 +171,9 @@ class _Line:
         self._queue: asyncio.Queue[int] = asyncio.Queue()
         self._sender: asyncio.Task[None] | None = None
 
+    @abstractmethod
     def send(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Put bytes on the line."""
 
     def hang_up(self) -> None:
         if self._sender is not None:

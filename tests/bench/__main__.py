@@ -185,7 +185,8 @@ async def replay() -> list[tuple[str, str, str]]:
             at_s = time.monotonic()
             begin = cost(agent.pid)
             events = f"{ROOT}/event/health"
-            await w.until(lambda: sum(m.topic == events for m in w.observer.messages) >= 10_000, patience_s=60)
+            seen = w.observer.messages
+            await w.until(lambda: len(seen) >= 10_000 and sum(m.topic == events for m in seen) >= 10_000, patience_s=60)
             took_s = time.monotonic() - at_s
             grown = cost(agent.pid).private_kib - begin.private_kib
             numbers = [m.json["data"]["number"] for m in w.observer.messages if m.topic == events]

@@ -109,3 +109,25 @@ async def test_an_alarm_of_a_peripheral_that_is_no_longer_configured_is_cleared_
         w.config["peripherals"] = {"board": {"kind": "board"}}
         await w.start_agent()
         await w.until(lambda: w.observer.last("alarm/receipt-printer/media-empty") is None)
+
+
+def test_an_alarm_whose_clearing_the_broker_does_not_know_yet_is_remembered() -> None:
+    assert Remembered.load({"clearing": [["receipt-printer", "media-empty"]]}).clearing == (("receipt-printer", "media-empty"),)
+    assert Remembered.load({"clearing": [["half"]], "alarms": []}).clearing == ()
+
+
+async def test_it_is_cleared_at_the_broker_after_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        agent = await w.start_agent()
+        w.printer.change(paper="out")
+        await w.until(lambda: w.observer.last("alarm/receipt-printer/media-empty"))
+        await w.broker.kill()
+        w.printer.change(paper="plenty")
+        w.observer.retained.clear()
+        await w.until(lambda: "media-empty cleared" in agent.stderr())
+        assert await agent.stop() == 0
+        await w.broker.start()
+        seen = len(w.observer.messages)
+        await w.until(lambda: w.observer.listens(), "the observer back")
+        await w.start_agent(online=False)
+        await w.until(lambda: any(m.payload == b"" for m in w.observer.messages[seen:] if m.topic.endswith("/media-empty")))
