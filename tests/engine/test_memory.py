@@ -128,6 +128,6 @@ async def test_it_is_cleared_at_the_broker_after_a_restart(tmp_path: Path) -> No
         assert await agent.stop() == 0
         await w.broker.start()
         seen = len(w.observer.messages)
-        await w.until(lambda: w.observer.listens(), "the observer back")
+        await w.until(w.observer.listens, "the observer back")
         await w.start_agent(online=False)
         await w.until(lambda: any(m.payload == b"" for m in w.observer.messages[seen:] if m.topic.endswith("/media-empty")))

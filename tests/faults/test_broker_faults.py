@@ -310,14 +310,16 @@ async def test_f08_publish_denied(tmp_path: Path) -> None:
         # What stood behind it in the queue arrives.
         w.observer.publish(f"{ROOT}/config/desired", b"{}")
         await w.until(lambda: [e for e in w.observer.events() if e["class"] == "config"], "a later event of another class")
-        await w.until(lambda: not stored(w), "an empty queue")
-        everything = sorted([*stored(w, "dead_letter"), *once_each(w.observer.events())], key=lambda event: event["seq"])
+        # What was not offered waits in the store until it may be: nothing is lost, and nothing else waits with it.
+        await w.until(lambda: {event["class"] for event in stored(w)} <= {"health"}, "the others to be gone")
+        kept = [*stored(w, "dead_letter"), *stored(w)]
+        everything = sorted([*kept, *once_each(w.observer.events())], key=lambda event: event["seq"])
         assert_complete_and_in_order(everything)
-        assert {event["class"] for event in stored(w, "dead_letter")} == {"health"}
+        assert {event["class"] for event in kept} == {"health"}
 
 
 async def test_f08_a_denied_retained_topic_holds_nothing_else_up(tmp_path: Path) -> None:
-    """mosquitto 2.0.11 (Debian 12) ends the connection after each publication that it denies."""
+    """A broker may end the connection after a publication that it denies: the rest must get through all the same."""
     acl = tmp_path / "acl"
     acl.write_text(f"topic deny {ROOT}/service/print\ntopic readwrite booth/#\n")
     async with world(tmp_path, broker_extra=f"acl_file {acl}") as w:
