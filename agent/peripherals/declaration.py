@@ -25,8 +25,12 @@ class Signals(Protocol):
 class Source(Protocol):
     """The measuring side of one configured peripheral."""
 
-    async def probe(self) -> Reading:
-        """Measure. What the device does is in the reading; an exception is a bug, and becomes `probe-failed`."""
+    async def probe(self, *, active: bool) -> Reading | None:
+        """Measure. What the device does is in the reading; an exception is a bug, and becomes `probe-failed`.
+
+        `active`: really use the device (a scan, a few frames) where looking at it tells less. None: it has to
+        be left alone now, or nothing new can be known without using it; the last judgement stands.
+        """
 
     def interval_s(self) -> float:
         """Seconds until the next probe if nothing tells earlier."""

@@ -1,11 +1,14 @@
 """What a peripheral may ask of the machine. `app` fills it in, with the real ones or with simulated ones."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from agent.devices.netlink import Links
 from agent.devices.sysfs import KernelFiles
+from agent.devices.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,20 @@ class AgentView:
     echo_heard: bool | None
 
 
+class Session(Protocol):
+    """The lock that the kiosk application holds while a citizen uses the booth. Contract §12."""
+
+    def held(self) -> bool:
+        """Whether a citizen uses the booth now."""
+
+    def taken(self) -> AbstractContextManager[bool]:
+        """Hold the lock ourselves for the context, so that no session begins meanwhile; False: a citizen has it."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
-    """`on_usb` subscribes to USB and tty events of the kernel: the handler gets action and device path."""
+    """`on_usb` subscribes to events of the kernel about USB, tty, video and sound devices: the handler gets action
+    and device path. `runtime_dir` is for files that need not outlive a reboot, and is memory on a booth."""
 
     files: KernelFiles
     links: Links
@@ -51,4 +65,7 @@ class Surroundings:
     broker: Callable[[], Awaitable[BrokerView]]
     clock: Callable[[], ClockView]
     agent: Callable[[], AgentView]
+    workers: Workers
+    session: Session
     state_dir: Path
+    runtime_dir: Path

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from agent.devices.netlink import Links
 from agent.devices.sysfs import KernelFiles
+from agent.devices.workers import Workers
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
 from agent.rules.declaration import Reading
 from agent.simulator.machine import SimulatedLinks
+from agent.system.session import SessionLock
 
 
 class Recorded:
@@ -37,7 +39,13 @@ class Recorded:
 class Around:
     """Surroundings whose every part can be changed while a source lives in them."""
 
-    def __init__(self, files: KernelFiles | None = None, links: Links | None = None, state_dir: Path = Path("/")) -> None:
+    def __init__(
+        self,
+        files: KernelFiles | None = None,
+        links: Links | None = None,
+        state_dir: Path = Path("/"),
+        runtime_dir: Path = Path("/nowhere"),
+    ) -> None:
         self.broker = BrokerView("connected", "127.0.0.1", "127.0.0.1")
         self.clock = ClockView(synced=True, below_floor=False)
         self.agent = AgentView("ok", (), None)
@@ -51,7 +59,10 @@ class Around:
             broker=self._broker,
             clock=lambda: self.clock,
             agent=lambda: self.agent,
+            workers=Workers(),
+            session=SessionLock(runtime_dir),
             state_dir=state_dir,
+            runtime_dir=runtime_dir,
         )
 
     def usb_event(self, action: str) -> None:

@@ -1,0 +1,87 @@
+"""The session lock: an exclusive flock(2) on `session.lock`, held by whoever must not be disturbed. Contract §12.
+
+The kiosk application holds it while a citizen uses the booth; the agent holds the same lock while it does
+what a citizen would notice. The kernel frees it when its owner dies.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+LOCK_NAME: Final = "session.lock"
+
+
+def open_lock(runtime_dir: Path) -> int:
+    """A descriptor of the lock file, made if it is missing; close-on-exec, or a child would keep the lock. Raises OSError."""
+    path = runtime_dir / LOCK_NAME
+    # Read-only is enough for flock(2), and all that the application's group needs; a file of somebody else's in
+    # a directory that others may write to is never created over (fs.protected_regular).
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
+
+
+def try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+class SessionLock:
+    """The agent's side of it. Several checks of one agent share one hold."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        self._runtime_dir = runtime_dir
+        self._descriptor: int | None = None
+        self._holds = 0
+        self._complained = False
+
+    def held(self) -> bool:
+        """Whether a citizen uses the booth now."""
+        with self.taken() as ours:
+            return not ours
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[bool]:
+        """Hold it for the context; False if a citizen has it. A lock that cannot be opened counts as a citizen's:
+        not knowing is no leave to film."""
+        ours = self._holds > 0 or self._take()
+        if not ours:
+            yield False
+            return
+        self._holds += 1
+        try:
+            yield True
+        finally:
+            self._holds -= 1
+            if self._holds == 0:
+                self._free()
+
+    def _take(self) -> bool:
+        try:
+            # Opened anew each time: whoever replaces the file must not leave us with a lock that nobody sees.
+            descriptor = open_lock(self._runtime_dir)
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                log.error("the session lock cannot be opened (%s): scanner and camera are left alone", error)
+            return False
+        self._complained = False
+        if not try_lock(descriptor):
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def _free(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
