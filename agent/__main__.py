@@ -1,4 +1,4 @@
-"""`booth-agent run | check-config | probe | demo`."""
+"""`booth-agent run | check-config | probe | light | demo`."""
 
 import argparse
 import asyncio
@@ -7,13 +7,15 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
 from agent import VERSION
 from agent.contract.typed import Invalid
+from agent.contract.words import LightWord
 from agent.peripherals import declared
 from agent.settings import Settings, load
 
+_RUNTIME_DIR: Final = Path("/run/booth-agent")
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
@@ -31,17 +33,12 @@ def _parser() -> argparse.ArgumentParser:
         prog="booth-agent", description="The daemon inside a public-service booth.", formatter_class=_HelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"booth-agent {VERSION}")
-    acts = parser.add_subparsers(required=True, metavar="run | check-config | probe | demo", parser_class=_Parser)
+    acts = parser.add_subparsers(required=True, metavar="run | check-config | probe | light | demo", parser_class=_Parser)
 
     run = acts.add_parser("run", help="the daemon")
     _add_config(run)
     run.add_argument("--state-dir", type=Path, metavar="DIR", help="what outlives a restart (else STATE_DIRECTORY)")
-    run.add_argument(
-        "--runtime-dir",
-        type=Path,
-        metavar="DIR",
-        help="the session lock's place (else RUNTIME_DIRECTORY); not used by this version",
-    )
+    _add_runtime_dir(run)
     run.add_argument("--verbose", action="store_true", help="log everything")
     run.set_defaults(act=_run)
 
@@ -54,7 +51,14 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--json", action="store_true", help="one object, or a list of them where no PERIPHERAL is named")
     _add_config(probe)
     probe.add_argument("--state-dir", type=Path, metavar="DIR", help="whose disk to judge (else STATE_DIRECTORY)")
+    _add_runtime_dir(probe)
     probe.set_defaults(act=_probe)
+
+    light = acts.add_parser("light", help="show a word on the booth's light: to try its wiring; `starting` stays")
+    light.add_argument("word", choices=get_args(LightWord), metavar="WORD", help=", ".join(get_args(LightWord)))
+    _add_config(light)
+    _add_runtime_dir(light)
+    light.set_defaults(act=_light)
 
     demo = acts.add_parser("demo", help="a whole simulated booth with a broker of its own")
     demo.add_argument("--script", type=Path, metavar="FILE", help="faults at times: lines of SECONDS ACTION")
@@ -81,6 +85,12 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="agent.toml (else the one in CONFIGURATION_DIRECTORY)")
 
 
+def _add_runtime_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runtime-dir", type=Path, metavar="DIR", help="the session lock's place (else RUNTIME_DIRECTORY, /run/booth-agent)"
+    )
+
+
 def _run(options: argparse.Namespace) -> int:
     # Imported here: check-config and the tools need neither a broker nor a store.
     from agent.app import serve  # noqa: PLC0415
@@ -89,13 +99,13 @@ def _run(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     state_dir = _directory(options.state_dir, "STATE_DIRECTORY", "/var/lib/booth-agent")
-    if settings is None or state_dir is None:
+    if settings is None or state_dir is None or (runtime_dir := _runtime_dir(options, state_dir)) is None:
         return EXIT_FAILED
     process.use_one_malloc_arena()
     service_manager.log_to_journal_or_stderr(options.verbose)
     try:
         with SingleInstance(state_dir):
-            asyncio.run(serve(settings, state_dir))
+            asyncio.run(serve(settings, state_dir, runtime_dir))
     except AlreadyRunning as error:
         print(f"booth-agent: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -121,15 +131,37 @@ def _probe(options: argparse.Namespace) -> int:
     state_dir = _directory(options.state_dir, "STATE_DIRECTORY", "/var/lib/booth-agent", fallback=Path("/"))
     if settings is None or state_dir is None:
         return EXIT_FAILED
+    runtime_dir = _runtime_dir(options, state_dir)
+    if runtime_dir is None:
+        return EXIT_FAILED
     names = [item.name for item in settings.peripherals]
     if options.peripheral not in (None, *names):
         print(f"booth-agent: no peripheral {options.peripheral!r}; there are {', '.join(names)}", file=sys.stderr)
         return EXIT_USAGE
-    readings = asyncio.run(probe.readings(settings, state_dir, options.peripheral))
+    readings = asyncio.run(probe.readings(settings, state_dir, runtime_dir, options.peripheral))
     if options.json:
         print(json.dumps(readings if options.peripheral is None else readings[0], ensure_ascii=False, indent=1))
     else:
         print(probe.table(readings))
+    return EXIT_DONE
+
+
+def _light(options: argparse.Namespace) -> int:
+    from agent.machine import Machine, lamp_of  # noqa: PLC0415
+
+    settings = _settings(options)
+    if settings is None:
+        return EXIT_FAILED
+    runtime_dir = _runtime_dir(options, Path("/"))
+    lamp = None if runtime_dir is None else lamp_of(settings.light, Machine().files, runtime_dir)
+    if lamp is None:
+        print("booth-agent: no light is configured; write [light] in agent.toml", file=sys.stderr)
+        return EXIT_FAILED
+    try:
+        asyncio.run(lamp.leave_starting() if options.word == "starting" else lamp.show(options.word, 100))
+    except OSError as error:
+        print(f"booth-agent: {error}", file=sys.stderr)
+        return EXIT_FAILED
     return EXIT_DONE
 
 
@@ -158,6 +190,13 @@ def _settings(options: argparse.Namespace) -> Settings | None:
         count = len(error.problems)
         print(f"booth-agent: {count} problem{'s' if count > 1 else ''} in {file}", file=sys.stderr)
     return None
+
+
+def _runtime_dir(options: argparse.Namespace, state_dir: Path) -> Path | None:
+    """Where the session lock is. An agent run by hand, without systemd's directory, has it beside its state."""
+    if options.runtime_dir is None and "RUNTIME_DIRECTORY" not in os.environ and not _RUNTIME_DIR.is_dir():
+        return state_dir
+    return _directory(options.runtime_dir, "RUNTIME_DIRECTORY", str(_RUNTIME_DIR))
 
 
 def _directory(option: Path | None, variable: str, default: str, fallback: Path | None = None) -> Path | None:

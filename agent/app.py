@@ -7,68 +7,66 @@ kernel, devices ──> peripherals ──> Watch (judges) ──> Reporter ─�
 
 import asyncio
 import logging
-import platform
 import signal
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from agent.contract.event import EventClass
 from agent.contract.messages import Incoming
-from agent.contract.state import Board, Capabilities
+from agent.contract.state import Capabilities
 from agent.contract.topics import Address, Topic
-from agent.contract.words import RESERVED_PERIPHERAL, printable
-from agent.devices.netlink import Links
-from agent.devices.sysfs import KernelFiles
+from agent.contract.words import RESERVED_PERIPHERAL, LightWord
+from agent.devices.workers import Workers
+from agent.engine.checks import ActiveChecks
 from agent.engine.command import Commander
 from agent.engine.configure import Configurer
 from agent.engine.echo import Echo
+from agent.engine.light import LightKeeper
 from agent.engine.memory import Remembered
 from agent.engine.publish import Publisher
 from agent.engine.report import Booth, Priority, Reporter
 from agent.engine.watch import Watch
+from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
 from agent.rules.health import Change, Now
+from agent.rules.hours import is_open
 from agent.rules.light import SHOWN
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
 from agent.system.broker import BrokerError, Dialer
 from agent.system.chance import between
-from agent.system.clock import SAVE_EVERY_S, Clock, MachineTimes, Times
+from agent.system.clock import SAVE_EVERY_S, Clock
 from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
+from agent.system.session import SessionLock
 from agent.system.store import Store
 from agent.system.threads import in_thread
-from agent.system.uevents import Uevent, Uevents
 
 log = logging.getLogger(__name__)
 
 _LOOK_AT_CLOCK_S = 60.0
 _SETTLED_S = 3.0  # after the start: connected, first probes done
-_USB_SUBSYSTEMS = ("usb", "usbmisc", "tty")
-
-
-@dataclass
-class Machine:
-    """The machine under the agent; the simulated booth passes another."""
-
-    files: KernelFiles = field(default_factory=KernelFiles)
-    links: Links = field(default_factory=Links)
-    uevents: Uevents = field(default_factory=Uevents)
-    times: Times = field(default_factory=MachineTimes)
 
 
 class Agent:
     """One booth's agent. Create it on the running loop; many can live in one process."""
 
-    def __init__(self, settings: Settings, state_dir: Path, machine: Machine | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state_dir: Path,
+        machine: Machine | None = None,
+        limits: Limits | None = None,
+        runtime_dir: Path | None = None,
+    ) -> None:
+        """`runtime_dir` holds the session lock; the state directory, if none is given."""
         self._settings = settings
         self._state_dir = state_dir
         self._machine = machine or Machine()
-        self._boot_id = KernelFiles().text("proc/sys/kernel/random/boot_id") or "unknown"
+        self._boot_id = Machine().files.text("proc/sys/kernel/random/boot_id") or "unknown"
         self._address = Address(settings.booth.area, settings.booth.id)
         self._clock = Clock(state_dir / "clock-floor", self._machine.times)
         self._dialer = Dialer(settings.broker)
@@ -85,20 +83,28 @@ class Agent:
             self._address, self._mqtt, self._store, settings.reporting.heartbeat_s, self._own_state_changed
         )
         self._reporter = Reporter(
-            self._booth(), self._publisher, _Recorder(self._store, self._stamp), self._now, self._clock.word, self._figures
-        )
+            self._booth(), self._publisher, _Recorder(self._store, self._stamp), self._now, self._clock.word, self._figures,
+            self._show_light, self._open_now,
+        )  # fmt: skip
+        self._zone = zone_of(settings)
+        lamp = lamp_of(settings.light, self._machine.files, runtime_dir or state_dir)
+        self._light = None if lamp is None else LightKeeper(lamp, settings.light.dim_pct, lambda: not self._open_now())
         self._echo = Echo(lambda word: self._publisher.send_once("echo", self._address.echo, word), self._own_state_changed)
         self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
         self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
+        self._workers = Workers()
         self._surroundings = Surroundings(
             files=self._machine.files,
             links=self._machine.links,
-            on_usb=lambda handler: self._machine.uevents.subscribe(_usb_only(handler)),
+            on_usb=lambda handler: self._machine.uevents.subscribe(pluggable_only(handler)),
             resolve=resolve,
             broker=self._broker_view,
             clock=lambda: ClockView(self._clock.synced(), self._clock.below_floor()),
             agent=self._agent_view,
+            workers=self._workers,
+            session=SessionLock(runtime_dir or state_dir),
             state_dir=state_dir,
+            runtime_dir=runtime_dir or state_dir,
         )
         own = PeripheralSettings(RESERVED_PERIPHERAL, declared()[RESERVED_PERIPHERAL], None)
         self._configured = {item.name: item for item in (*settings.peripherals, own)}
@@ -113,8 +119,15 @@ class Agent:
         self._store.on_stored = self._publisher.events_stored
         self._store.on_condition = self._own_state_changed
         self._reporter.remember(Remembered.load(await self._store.open()), self._watches)
+        checks = ActiveChecks(
+            self._watches.values, self._settings.hours, self._settings.appointments, self._settings.checks.every_s,
+            self._local_time, self._clock.mono_s,
+        )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
+            work += [group.create_task(checks.run())]
+            if self._light is not None:
+                work += [group.create_task(self._light.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
             connection = group.create_task(self._mqtt.run())
             watchdog = group.create_task(self._feed_watchdog())
@@ -123,6 +136,8 @@ class Agent:
             service_manager.notify("STOPPING=1")
             for task in work:
                 task.cancel()
+            if self._light is not None:
+                await self._light.close()
             await self._say_goodbye()
             connection.cancel()
             watchdog.cancel()
@@ -139,6 +154,7 @@ class Agent:
         self._echo.stop()
         self._commander.close()
         self._reporter.close()
+        self._workers.close()
         self._machine.links.close()
         self._machine.uevents.close()
         await self._publisher.close()
@@ -194,6 +210,20 @@ class Agent:
     def _now(self) -> Now:
         return Now(self._clock.mono_s(), self._clock.wall())
 
+    def _local_time(self) -> datetime | None:
+        """The booth's, without its zone; None while the clock is certainly wrong."""
+        if self._clock.below_floor():
+            return None
+        return datetime.fromtimestamp(self._clock.wall_s(), self._zone).replace(tzinfo=None)
+
+    def _open_now(self) -> bool:
+        now = self._local_time()
+        return now is None or is_open(self._settings.hours, now)
+
+    def _show_light(self, word: LightWord) -> None:
+        if self._light is not None:
+            self._light.show(word)
+
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall(), int(self._clock.mono_s() * 1000), self._clock.word(), self._boot_id)
 
@@ -221,23 +251,17 @@ class Agent:
         return lambda signals: configured.peripheral.open(configured.options, self._surroundings, signals)
 
     def _booth(self) -> Booth:
-        files = self._machine.files
         reporting = self._settings.reporting
-        board = Board(
-            model=_text(files.text("proc/device-tree/model") or files.text("sys/class/dmi/id/product_name")),
-            os=_text(_os_name(files)),
-            kernel=platform.release(),
-            architecture=platform.machine(),
-        )
         return Booth(
             address=self._address,
             boot_id=self._boot_id,
-            board=board,
+            board=board_of(self._machine.files),
             hours=self._settings.hours,
             services=self._settings.services,
             heartbeat_s=reporting.heartbeat_s,
             telemetry_s=reporting.telemetry_s,
             alarm_after_s=reporting.alarm_after_s,
+            checks_every_s=self._settings.checks.every_s,
             capabilities=Capabilities(commands={}, policy_rules=[], light=list(SHOWN)),
         )
 
@@ -302,36 +326,11 @@ class _Recorder:
         self._store.save(key, value)
 
 
-async def serve(settings: Settings, state_dir: Path) -> None:
+async def serve(settings: Settings, state_dir: Path, runtime_dir: Path) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.call_later(_SETTLED_S, process.return_free_memory)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Agent(settings, state_dir).run(stop)
-
-
-async def resolve(host: str) -> list[str]:
-    """The addresses of a name, in a thread of its own: getaddrinfo has no deadline. Raises OSError."""
-    found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), "resolve")
-    return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
-
-
-def _usb_only(handler: Callable[[str, str], None]) -> Callable[[Uevent], None]:
-    def handle(event: Uevent) -> None:
-        if event.subsystem in _USB_SUBSYSTEMS:
-            handler(event.action, event.devpath)
-
-    return handle
-
-
-def _os_name(files: KernelFiles) -> str | None:
-    for line in (files.text("etc/os-release") or "").splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip('"')
-    return None
-
-
-def _text(value: str | None) -> str | None:
-    return printable(value.rstrip("\0")) if value else None
+    await Agent(settings, state_dir, runtime_dir=runtime_dir).run(stop)

@@ -5,23 +5,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agent.app import Machine, resolve
 from agent.contract.typed import plain
+from agent.devices.workers import Workers
 from agent.engine.report import health_of
 from agent.engine.watch import Watch
+from agent.machine import Machine, resolve
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
 from agent.rules.health import Now
 from agent.settings import PeripheralSettings, Settings
 from agent.system.broker import BrokerError, Dialer, tcp_figures
 from agent.system.clock import Clock
+from agent.system.session import SessionLock
 from agent.system.threads import in_thread
 
 
-async def readings(settings: Settings, state_dir: Path, only: str | None = None) -> list[dict[str, Any]]:
+async def readings(settings: Settings, state_dir: Path, runtime_dir: Path, only: str | None = None) -> list[dict[str, Any]]:
     """Probe all at once; each result is a `B/health` payload as it would be without debounce, and `took_ms`."""
     machine = Machine()
     clock = Clock(state_dir / "clock-floor", machine.times)
     dialer = Dialer(settings.broker)
+    workers = Workers()
     surroundings = Surroundings(
         files=machine.files,
         links=machine.links,
@@ -30,12 +33,16 @@ async def readings(settings: Settings, state_dir: Path, only: str | None = None)
         broker=lambda: _dialled(dialer),
         clock=lambda: ClockView(clock.synced(), clock.below_floor()),
         agent=lambda: AgentView("ok", (), None),
+        workers=workers,
+        session=SessionLock(runtime_dir),
         state_dir=state_dir,
+        runtime_dir=runtime_dir,
     )
     chosen = [item for item in settings.peripherals if only in (None, item.name)]
     try:
         return list(await asyncio.gather(*(_reading(item, surroundings, clock) for item in chosen)))
     finally:
+        workers.close()
         machine.links.close()
 
 
@@ -59,7 +66,7 @@ async def _reading(item: PeripheralSettings, surroundings: Surroundings, clock: 
     watch = Watch(item.name, peripheral, item.options, lambda: Now(clock.mono_s(), clock.wall()), lambda *_: None)
     started_s = clock.mono_s()
     running = asyncio.ensure_future(watch.run(lambda signals: item.peripheral.open(item.options, surroundings, signals)))
-    await watch.judged_once.wait()
+    await watch.settled.wait()
     took_ms = (clock.mono_s() - started_s) * 1000
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

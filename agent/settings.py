@@ -4,103 +4,17 @@ import datetime
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any
 
 from agent.contract.state import Hours
-from agent.contract.typed import Check, Invalid, Problem, Range, build, shown
-from agent.contract.words import RESERVED_PERIPHERAL, Area, BoothId
+from agent.contract.typed import Invalid, Problem, build
+from agent.contract.words import RESERVED_PERIPHERAL
 from agent.peripherals.declaration import Peripheral
 from agent.rules.services import DEFAULT_RULES, Need, ServiceRule
+from agent.settings_tables import BoothTable, ChecksTable, Document, LightTable, ReportingTable, ServiceTable
 from agent.system.broker import BrokerAddress, url_problem
-
-DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_ZONES: Final = Path("/usr/share/zoneinfo")  # package tzdata
-_TIME: Final = "([01][0-9]|2[0-3]):[0-5][0-9]"
-_SPAN: Final = re.compile(f"{_TIME}-({_TIME}|24:00)")
-
-
-def _zone_problem(name: str) -> str | None:
-    # Looked up as a file: the module zoneinfo would stay in the daemon's memory for this one question.
-    if re.fullmatch("[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name) and (_ZONES / name).is_file():
-        return None
-    return f"write a time zone of the IANA database, such as Europe/Paris (here: {name!r})"
-
-
-def _spans_problem(spans: list[str]) -> str | None:
-    for span in spans:
-        if not _SPAN.fullmatch(span) or span[:5] >= span[6:]:
-            return f"write spans such as 07:00-12:30, the end after the beginning (here: {span!r})"
-    return None
-
-
-Zone = Annotated[str, Check(_zone_problem, "IANA time zone")]
-Spans = Annotated[list[str], Check(_spans_problem, "spans such as 07:00-12:30")]
-Seconds = Annotated[int, Range(5, 86400)]
-
-
-@dataclass(frozen=True)
-class BoothTable:
-    id: BoothId
-    area: Area
-    timezone: Zone = "Europe/Paris"
-
-
-@dataclass(frozen=True)
-class BrokerTable:
-    url: Annotated[str, Check(url_problem, "mqtts://HOST:PORT")]
-    ca: str | None = None
-    certificate: str | None = None
-    key: str | None = None
-    keepalive_s: Annotated[int, Range(5, 3600)] = 30
-
-
-@dataclass(frozen=True)
-class ReportingTable:
-    heartbeat_s: Seconds = 3600
-    telemetry_s: Seconds = 900
-    alarm_after_s: Annotated[int, Range(0, 3600)] = 30
-
-
-def _week_problem(week: dict[str, object]) -> str | None:
-    wrong = [day for day in week if day not in DAYS]
-    return f"days are {', '.join(DAYS)} (here: {', '.join(wrong)})" if wrong else None
-
-
-def _date_problem(text: str) -> str | None:
-    try:
-        known = datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        known = False
-    return None if known else f"write a date such as 2026-12-25 (here: {shown(text)})"
-
-
-@dataclass(frozen=True)
-class HoursTable:
-    tz: Zone | None = None
-    week: Annotated[dict[str, Spans], Check(_week_problem, "spans by day")] = field(default_factory=dict)
-    exceptions: dict[Annotated[str, Check(_date_problem, "a date")], Spans] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ServiceTable:
-    """One service, over the default: lists of kinds of peripheral. `offered = false` takes it away."""
-
-    offered: bool = True
-    needs: list[str] | None = None
-    either: list[str] | None = None
-    helps: list[str] | None = None
-
-
-@dataclass(frozen=True)
-class _Document:
-    booth: BoothTable
-    broker: BrokerTable
-    peripherals: dict[str, dict[str, Any]]
-    reporting: ReportingTable = field(default_factory=ReportingTable)
-    hours: HoursTable = field(default_factory=HoursTable)
-    services: dict[str, ServiceTable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -118,6 +32,9 @@ class Settings:
     broker: BrokerAddress
     reporting: ReportingTable
     hours: Hours
+    checks: ChecksTable
+    appointments: tuple[datetime.datetime, ...]
+    light: LightTable
     services: Mapping[str, ServiceRule]
     peripherals: tuple[PeripheralSettings, ...]
 
@@ -135,9 +52,9 @@ def load(file: Path, kinds: Mapping[str, Peripheral]) -> Settings:
 def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Path) -> Settings:
     """The settings in plain TOML data; file names are relative to `directory`. Raises `Invalid`."""
     problems: list[Problem] = []
-    document: _Document | None = None
+    document: Document | None = None
     try:
-        document = build(_Document, data)
+        document = build(Document, data)
     except Invalid as error:
         problems += error.problems
     # Even when something else is wrong: the operator corrects all of it in one go.
@@ -148,7 +65,17 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
         raise Invalid(problems)
     hours = Hours(document.hours.tz or document.booth.timezone, document.hours.week, document.hours.exceptions)
     broker = replace(broker, keepalive_s=document.broker.keepalive_s)
-    return Settings(document.booth, broker, document.reporting, hours, services, tuple(peripherals))
+    return Settings(
+        booth=document.booth,
+        broker=broker,
+        reporting=document.reporting,
+        hours=hours,
+        checks=document.checks,
+        appointments=tuple(datetime.datetime.fromisoformat(moment) for moment in document.appointments.at),
+        light=document.light,
+        services=services,
+        peripherals=tuple(peripherals),
+    )
 
 
 def _peripherals(tables: object, kinds: Mapping[str, Peripheral], problems: list[Problem]) -> Iterator[PeripheralSettings]:

@@ -171,7 +171,7 @@ kind = "toaster"
 def test_of_a_bad_file_every_mistake_is_said_at_once_with_its_path_and_what_to_write(folder: Path) -> None:
     found = problems(folder, TEN_MISTAKES)
     expected = {
-        "colour": "unknown key; known here: booth, broker, hours, peripherals, reporting, services",
+        "colour": "unknown key; known here: appointments, booth, broker, checks, hours, light, peripherals, reporting, services",
         "booth.id": "write a name of a-z, 0-9 and '-'",
         "booth.timezone": "write a time zone of the IANA database, such as Europe/Paris (here: 'Europe/Alencon')",
         "broker.url": "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only",
@@ -188,8 +188,8 @@ def test_of_a_bad_file_every_mistake_is_said_at_once_with_its_path_and_what_to_w
         "peripherals.Receipt_Printer.poll_s": "write a number from 1 to 15 (here: 99",
         "peripherals.booth": 'the name "booth" is the agent\'s own; take another one',
         "peripherals.booth.interval_s": "write a number (here: True)",
-        "peripherals.toaster.kind": "unknown kind 'toaster'; write one of board, ",
-        "peripherals.silent.kind": "missing; write one of board, ",
+        "peripherals.toaster.kind": "unknown kind 'toaster'; write one of ",
+        "peripherals.silent.kind": "missing; write one of ",
     }
     assert found.keys() == expected.keys()
     for path, message in expected.items():
@@ -325,3 +325,30 @@ def test_a_mistake_in_a_service_is_one_problem(folder: Path) -> None:
     assert list(problems(folder, SMALLEST + '[services.web]\nneed = ["network"]\n')) == ["services.web.need"]
     assert list(problems(folder, SMALLEST + '[services.web]\nneeds = "network"\n')) == ["services.web.needs"]
     assert list(problems(folder, SMALLEST + "[services]\nweb = false\n")) == ["services.web"]
+
+
+def test_the_light_the_checks_and_the_appointments_have_tables_of_their_own(folder: Path) -> None:
+    text = SMALLEST + (
+        '[light]\nred = "booth:red:status"\ngreen = "booth:green:status"\nblue = "booth:blue:status"\ndim_pct = 10\n'
+        '[checks]\nevery_s = 3600\n[appointments]\nat = ["2026-12-01T09:30"]\n'
+    )
+    settings = read(folder, text)
+    assert settings.light.dim_pct == 10
+    assert settings.checks.every_s == 3600
+    assert [moment.isoformat() for moment in settings.appointments] == ["2026-12-01T09:30:00"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('[light]\nred = "a"\ngreen = "b"\n', "light"),
+        ('[light]\nwhite = "a"\ngpio = true\n', "light"),
+        ('[light]\nwhite = "../brightness"\n', "light.white"),
+        ("[light]\ndim_pct = 0\n", "light.dim_pct"),
+        ("[checks]\nevery_s = 1\n", "checks.every_s"),
+        ('[appointments]\nat = ["tomorrow"]\n', "appointments.at"),
+        ('[appointments]\nat = ["2026-12-01T09:30+01:00"]\n', "appointments.at"),
+    ],
+)
+def test_mistakes_in_them_are_named(folder: Path, text: str, path: str) -> None:
+    assert list(problems(folder, SMALLEST + text)) == [path]

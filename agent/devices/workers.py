@@ -20,6 +20,7 @@ from agent.contract.words import printable
 RESULT_LIMIT: Final = 64 * 1024  # bytes of an answer
 _SAID_LIMIT: Final = 2048  # bytes that are kept of what a dying library wrote
 _DIES_WITHIN_S: Final = 2.0  # after SIGKILL; what is still there then is stuck in the kernel
+_CLOSES_WITHIN_S: Final = 0.2
 
 FailureCode = Literal["not-responding", "wedged", "probe-failed"]
 Kill = Callable[[int], None]
@@ -82,7 +83,7 @@ class Workers:
                     await self._write_off(device, worker, freed)
 
     def close(self) -> None:
-        """Kill what is left; does not wait."""
+        """Kill what is left."""
         for worker in list(self._alive):
             worker.close()
 
@@ -154,10 +155,10 @@ class _Worker:
         self._kill(self.pid)
 
     def close(self) -> None:
-        """Kill it without looking back: whoever adopts it will reap it."""
+        """Kill it, and wait a moment only: the agent ends. One that is stuck is left to whoever adopts it."""
         self.end()
-        with contextlib.suppress(ChildProcessError):
-            self._process.poll()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSES_WITHIN_S)
         self._let_go()
         self.gone.cancel()
 

@@ -15,7 +15,7 @@ from agent.contract.messages import PUBLISHED, Message
 from agent.contract.state import Board, Capabilities, FactDeclaration, Hours, Meta, PeripheralMeta, State
 from agent.contract.topics import Address
 from agent.contract.typed import plain
-from agent.contract.words import ClockWord, ServiceWord, Status
+from agent.contract.words import ClockWord, LightWord, ServiceWord, Status
 from agent.engine.memory import Remembered
 from agent.engine.publish import Publisher
 from agent.engine.watch import Watch
@@ -52,6 +52,7 @@ class Booth:
     heartbeat_s: float
     telemetry_s: float
     alarm_after_s: float
+    checks_every_s: float
     capabilities: Capabilities
 
 
@@ -66,13 +67,18 @@ class Reporter:
         now: Callable[[], Now],
         clock_word: Callable[[], ClockWord],
         own_figures: Callable[[], Mapping[str, float | int]],
+        show_light: Callable[[LightWord], None] = lambda _: None,
+        in_use: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`in_use` says whether the booth is open: what was last checked yesterday evening is not too old before."""
         self._booth = booth
         self._publisher = publisher
         self._recorder = recorder
         self._now = now
         self._clock_word = clock_word
         self._own_figures = own_figures
+        self._show_light = show_light
+        self._in_use = in_use
         self._watches: dict[str, Watch] = {}
         self._said: dict[str, Judgement] = {}
         self._alarms: dict[AlarmKey, Alarm] = {}
@@ -105,12 +111,15 @@ class Reporter:
     async def run(self) -> None:
         """Go online once everything was judged, then keep saying what would expire."""
         self._recorder.event("lifecycle", "started", None, {"agent": VERSION}, 1)
-        first = [asyncio.ensure_future(watch.judged_once.wait()) for watch in self._watches.values()]
+        first = [asyncio.ensure_future(watch.settled.wait()) for watch in self._watches.values()]
         try:
             await asyncio.wait(first, timeout=STARTING_S)
         finally:
             for waiting in first:
                 waiting.cancel()
+        for watch in self._watches.values():
+            if watch.name not in self._said:  # left alone because of a session: unknown is said, too
+                self._say_health(watch)
         self._set_state("online")
         async with asyncio.TaskGroup() as group:
             group.create_task(self._heartbeats())
@@ -256,6 +265,7 @@ class Reporter:
     def _say_light(self) -> None:
         word = light(self._alarms.values(), starting=self._state == "starting")
         self._retain_if_changed("led", self._booth.address.led, word.encode())
+        self._show_light(word)
 
     def _say_state(self, *, urgent: bool = False) -> None:
         if self._session:
@@ -307,7 +317,8 @@ class Reporter:
         while True:
             await asyncio.sleep(self._booth.heartbeat_s)
             for watch in self._watches.values():
-                watch.age(2 * self._booth.heartbeat_s)
+                if self._in_use():
+                    watch.age(2 * max(self._booth.heartbeat_s, self._booth.checks_every_s))
                 self._say_health(watch)
             self._publisher.refresh_expiring()
 

@@ -14,14 +14,17 @@ from agent.rules.health import Change, Judgement, Now, aged, judge
 log = logging.getLogger(__name__)
 
 _MIN_GAP_S: Final = 0.1  # between probes, however often a device wakes us
+_PUSHES_A_SECOND: Final = 20  # judged at once; of what a device says beyond that, the newest
 _SLACK_S: Final = 30.0
 _OPEN_AGAIN_S: Final = 60.0  # a source that could not be opened
+_OWED_AGAIN_S: Final = 15.0  # an active check that a citizen's session put off; nothing announces a session's end
 
 
 class Watch:
     """Runs one source. `on_judged` is called after every judgement, with what came and went.
 
-    `judgement` and `reading` are what is believed and what was measured last.
+    `judgement` and `reading` are what is believed and what was measured last. `settled` is set once the first
+    probe is over, `judged_once` once there was a reading.
     """
 
     def __init__(
@@ -37,13 +40,18 @@ class Watch:
         self.judgement = Judgement()
         self.reading = Reading()
         self.identity = Identity()
+        self.settled = asyncio.Event()
         self.judged_once = asyncio.Event()
         self._options = options
         self._now = now
         self._on_judged = on_judged
         self._observed: list[Observed] = []
         self._woken = asyncio.Event()
+        self._active_owed = True  # the first look of the day is a real one
         self._reports = 0
+        self._pushes = 0
+        self._pushed: Reading | None = None
+        self._push_timer: asyncio.TimerHandle | None = None
         self._read_at = now()
         self._rejudge: asyncio.TimerHandle | None = None
         self._expected_by_s = now().mono_s + peripheral.deadline_s + _SLACK_S
@@ -54,27 +62,29 @@ class Watch:
             await self._rest(_OPEN_AGAIN_S)
         try:
             while True:
-                self._woken.clear()
-                reports = self._reports
-                reading = await self._probe(source)
-                if reports == self._reports:
-                    self._judge(reading)
-                else:
-                    self._woken.set()  # the device said something newer while it was being asked: ask again
-                await self._rest(source.interval_s())
+                await self._rest(await self._round(source))
         finally:
-            if self._rejudge is not None:
-                self._rejudge.cancel()
+            for timer in (self._rejudge, self._push_timer):
+                if timer is not None:
+                    timer.cancel()
             await source.close()
 
     def report(self, reading: Reading) -> None:
-        """What the device said by itself: judged at once."""
+        """What the device said by itself: judged at once, but for a device that does not stop talking."""
         self._reports += 1
+        if self._push_timer is None:
+            self._push_timer = asyncio.get_running_loop().call_later(1.0, self._push_again)
+        self._pushes += 1
+        if self._pushes > _PUSHES_A_SECOND:
+            self._pushed = reading
+            return
         self._judge(reading)
         if reading.unreadable is not None:
             self._woken.set()  # the interval now is another one
 
-    def wake(self) -> None:
+    def wake(self, *, active: bool = False) -> None:
+        """Probe now. An `active` check stays owed until it gave a reading: a citizen's session only puts it off."""
+        self._active_owed |= active
         self._woken.set()
 
     def on_time(self) -> bool:
@@ -95,12 +105,35 @@ class Watch:
             self._judge(self._failed(error))
             return None
 
-    async def _probe(self, source: Source) -> Reading:
+    def _push_again(self) -> None:
+        self._push_timer = None
+        self._pushes = 0
+        reading, self._pushed = self._pushed, None
+        if reading is not None:
+            self.report(reading)
+
+    async def _round(self, source: Source) -> float:
+        """One probe and what it leads to. Returns the seconds until the next one."""
+        self._woken.clear()
+        reports = self._reports
+        active, self._active_owed = self._active_owed, False
+        reading = await self._probe(source, active=active)
+        if reading is None:
+            self._active_owed |= active
+        elif reports == self._reports:
+            self._judge(reading)
+        else:  # the device said something newer while it was being asked: ask again
+            self.wake(active=active)
+        self.settled.set()
+        interval_s = source.interval_s()
+        return min(interval_s, _OWED_AGAIN_S) if self._active_owed else interval_s
+
+    async def _probe(self, source: Source, *, active: bool) -> Reading | None:
         started_s = self._now().mono_s
         self._expected_by_s = started_s + self.peripheral.deadline_s + _SLACK_S
         try:
             async with asyncio.timeout(self.peripheral.deadline_s):
-                return await source.probe()
+                return await source.probe(active=active)
         except TimeoutError:
             return Reading(unreadable=Unreadable("not-responding", {"reason": f"no result in {self.peripheral.deadline_s:g} s"}))
         except Exception as error:  # noqa: BLE001 - see _failed
@@ -135,6 +168,7 @@ class Watch:
         if due_in_s is not None:
             self._rejudge = asyncio.get_running_loop().call_later(due_in_s + 0.01, self._believe)
         self.judged_once.set()
+        self.settled.set()
         self._on_judged(self, changes)
 
     async def _rest(self, interval_s: float) -> None:

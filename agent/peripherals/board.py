@@ -84,7 +84,8 @@ class BoardSource:
             except OSError:
                 continue  # not pollable on this kernel: the interval sees it
 
-    async def probe(self) -> Reading:
+    async def probe(self, *, active: bool) -> Reading:
+        del active
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._units_due_s:
             # The service manager announces no failed unit to those who do not speak D-Bus.

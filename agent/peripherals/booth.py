@@ -32,7 +32,8 @@ class AgentSource:
     def __init__(self, _options: Options, surroundings: Surroundings, _signals: Signals) -> None:
         self._agent = surroundings.agent
 
-    async def probe(self) -> Reading:
+    async def probe(self, *, active: bool) -> Reading:
+        del active
         view = self._agent()
         return Reading(
             {"store": view.store, "denied_topics": " ".join(view.denied_topics) or None, "echo_heard": view.echo_heard}

@@ -18,8 +18,8 @@ class Signals(Protocol):
     def report(self, reading: Reading) -> None:
         """The device said something by itself."""
 
-    def wake(self) -> None:
-        """Something happened that makes a probe worthwhile now."""
+    def wake(self, *, active: bool = False) -> None:
+        """Something happened that makes a probe worthwhile now; `active`: one that uses the device."""
 
 
 class Source(Protocol):

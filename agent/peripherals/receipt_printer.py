@@ -59,6 +59,7 @@ class PrinterSource:
         self._options = options
         self._networked = address.scheme == "tcp"
         self._signals = signals
+        self._session = surroundings.session
         self._absent = True
         self._troubled = False
         self._printer = StatusPrinter(
@@ -69,7 +70,10 @@ class PrinterSource:
         )
         surroundings.on_usb(self._usb_event)
 
-    async def probe(self) -> Reading:
+    async def probe(self, *, active: bool) -> Reading | None:
+        del active  # asking is all there is to do without paper
+        if self._session.held() and (self._printer.line is None or self._printer.pushes):
+            return None  # what is open is still heard; nothing is opened, and nothing is asked that is told anyway
         try:
             status = await self._printer.ask()
         except Absent as error:

@@ -8,7 +8,8 @@ from typing import Any
 
 from agent.app import Agent
 from agent.peripherals import declared
-from agent.settings import DAYS, Settings, read
+from agent.settings import Settings, read
+from agent.settings_tables import DAYS
 from agent.simulator.check_page import CheckPage
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.app import Machine
 from agent.devices.netlink import DefaultRoute, Interface, Links, NetworkState
 from agent.devices.sysfs import KernelFiles
+from agent.machine import Machine
 from agent.system.clock import MachineTimes
 from agent.system.uevents import Uevent, Uevents
 

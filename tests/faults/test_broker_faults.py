@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from agent.app import Agent, Machine
+from agent.app import Agent
+from agent.machine import Machine
 from agent.contract.alarm import Text
 from agent.contract.decode import encode
 from agent.contract.documents import Refusal, read_document
@@ -399,7 +400,7 @@ class Chatty:
     def __init__(self, _options: NoOptions, _surroundings: Surroundings, _signals: Signals) -> None:
         return
 
-    async def probe(self) -> Reading:
+    async def probe(self, *, active: bool) -> Reading:
         return Reading({"banner": "b" * 300_000})
 
     def interval_s(self) -> float:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agent import RELEASED_AT
-from agent.app import Agent, Machine
+from agent.app import Agent
+from agent.machine import Machine
 from agent.peripherals import declared
 from agent.settings import load
 from agent.system.clock import rfc3339

@@ -85,7 +85,7 @@ class Blocking:
 
     signals: Signals
 
-    async def probe(self) -> Reading:
+    async def probe(self, *, active: bool) -> Reading:
         if Blocking.armed:
             Blocking.armed = False
             since_s = time.monotonic()

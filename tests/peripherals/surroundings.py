@@ -1,7 +1,8 @@
 """A machine around one source, and the engine's side of it, for tests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.devices.netlink import Links
@@ -19,14 +20,16 @@ class Recorded:
     def __init__(self) -> None:
         self.reports: list[Reading] = []
         self.wakes = 0
+        self.active_wakes = 0
         self._news = asyncio.Event()
 
     def report(self, reading: Reading) -> None:
         self.reports.append(reading)
         self._news.set()
 
-    def wake(self) -> None:
+    def wake(self, *, active: bool = False) -> None:
         self.wakes += 1
+        self.active_wakes += active
         self._news.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -36,15 +39,26 @@ class Recorded:
                 await self._news.wait()
 
 
+class NobodyThere:
+    """A booth without citizens."""
+
+    def held(self) -> bool:
+        return False
+
+    @contextmanager
+    def taken(self) -> Iterator[bool]:
+        yield True
+
+
 class Around:
-    """Surroundings whose every part can be changed while a source lives in them."""
+    """Surroundings whose every part can be changed while a source lives in them. A `runtime_dir` has a session lock."""
 
     def __init__(
         self,
         files: KernelFiles | None = None,
         links: Links | None = None,
         state_dir: Path = Path("/"),
-        runtime_dir: Path = Path("/nowhere"),
+        runtime_dir: Path | None = None,
     ) -> None:
         self.broker = BrokerView("connected", "127.0.0.1", "127.0.0.1")
         self.clock = ClockView(synced=True, below_floor=False)
@@ -60,9 +74,9 @@ class Around:
             clock=lambda: self.clock,
             agent=lambda: self.agent,
             workers=Workers(),
-            session=SessionLock(runtime_dir),
+            session=NobodyThere() if runtime_dir is None else SessionLock(runtime_dir),
             state_dir=state_dir,
-            runtime_dir=runtime_dir,
+            runtime_dir=runtime_dir or state_dir,
         )
 
     def usb_event(self, action: str) -> None:

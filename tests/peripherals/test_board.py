@@ -72,7 +72,8 @@ class Probed:
         self.source = BoardSource(Options(), self.around.view, self.signals)
 
     async def codes(self) -> list[str]:
-        return [item.code for item in PERIPHERAL.findings_of(await self.source.probe(), Options())]
+        reading = await self.source.probe(active=False)
+        return [item.code for item in PERIPHERAL.findings_of(reading, Options())]
 
 
 @asynccontextmanager
@@ -86,7 +87,7 @@ async def probed_board(folder: Path) -> AsyncIterator[Probed]:
 
 async def test_a_healthy_board_measures_every_declared_fact(tmp_path: Path) -> None:
     async with probed_board(tmp_path) as probed:
-        reading = await probed.source.probe()
+        reading = await probed.source.probe(active=False)
         assert set(reading.facts) == {fact.name for fact in PERIPHERAL.facts}
         assert await probed.codes() == []
 
@@ -112,7 +113,7 @@ async def test_the_state_directory_is_judged_where_it_really_lies(tmp_path: Path
         "proc/self/mountinfo", f"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 8:2 / {tmp_path.resolve()}/data ro - ext4 /dev/b ro"
     )
     source = BoardSource(Options(), replace(Around(machine.files).view, state_dir=tmp_path / "state"), Recorded())
-    assert (await source.probe()).facts["storage_read_only"] is True
+    assert (await source.probe(active=False)).facts["storage_read_only"] is True
     await source.close()
 
 

@@ -69,7 +69,8 @@ class Asked:
         )
 
     async def codes(self) -> list[str]:
-        reading = await self.source.probe()
+        reading = await self.source.probe(active=False)
+        assert reading is not None
         return [item.code for item in PERIPHERAL.findings_of(reading, OPTIONS)]
 
 
@@ -137,7 +138,7 @@ async def test_a_usb_event_wakes_only_one_that_is_absent() -> None:
         assert signals.wakes == 0
         around.usb_event("add")
         assert signals.wakes == 1
-        await source.probe()
+        await source.probe(active=False)
         around.usb_event("add")
         assert signals.wakes == 1
     finally:
@@ -150,7 +151,8 @@ async def test_the_connection_of_a_reading_names_the_slot() -> None:
     await printer.listen()
     asked = Asked(printer)
     try:
-        reading = await asked.source.probe()
+        reading = await asked.source.probe(active=False)
+        assert reading is not None
         assert reading.identity.slot == "loopback"
         assert reading.facts == FINE
     finally:

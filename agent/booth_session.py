@@ -1,0 +1,88 @@
+"""`booth-session COMMAND…`: run a kiosk application that knows nothing of the session lock, with the lock held.
+
+Contract §12. While the command runs, the agent opens, prints, scans and films nothing.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from agent.system.session import LOCK_NAME, open_lock, try_lock
+
+PATIENCE_S: Final = 60.0  # for a check of the agent's; a citizen waits no longer
+_TRY_EVERY_S: Final = 0.1
+_EXIT_NO_LOCK: Final = 1
+_EXIT_NOT_FOUND: Final = 127  # as shells say it
+_EXIT_NOT_EXECUTABLE: Final = 126
+_PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program. Exit status: the command's, as shells count it; 1 without a lock file."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if not options.command:
+        parser.error("name the command to run")
+    try:
+        descriptor = open_lock(options.runtime_dir)
+    except OSError as error:
+        place = options.runtime_dir / LOCK_NAME
+        print(f"booth-session: {place}: {error.strerror}; is the agent running, and is this user in the group "
+              "booth-session? Name another directory with --runtime-dir DIR", file=sys.stderr)  # fmt: skip
+        return _EXIT_NO_LOCK
+    # The citizen comes first: after the contract's minute the command starts, and the lock is taken when it can be.
+    locked = _lock(descriptor, options.wait_s)
+    if not locked:
+        print("booth-session: the agent holds the session lock for over a minute; starting without it", file=sys.stderr)
+    return _run(options.command, (lambda: True) if locked else lambda: try_lock(descriptor))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="booth-session", description=__doc__)
+    default = Path(os.environ.get("RUNTIME_DIRECTORY", "/run/booth-agent"))
+    parser.add_argument(
+        "--runtime-dir", type=Path, default=default, metavar="DIR", help="where session.lock is (else RUNTIME_DIRECTORY)"
+    )
+    parser.add_argument("--wait", dest="wait_s", type=float, default=PATIENCE_S, metavar="SECONDS", help="for the agent (60)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…", help="the application and its arguments")
+    return parser
+
+
+def _lock(descriptor: int, patience_s: float) -> bool:
+    end_s = time.monotonic() + patience_s
+    while not try_lock(descriptor):
+        if time.monotonic() >= end_s:
+            return False
+        time.sleep(_TRY_EVERY_S)
+    return True
+
+
+def _run(command: Sequence[str], take_lock: Callable[[], bool]) -> int:
+    try:
+        process = subprocess.Popen(command)  # the lock is close-on-exec: no child keeps it
+    except FileNotFoundError:
+        print(f"booth-session: there is no command {command[0]}", file=sys.stderr)
+        return _EXIT_NOT_FOUND
+    except OSError as error:
+        print(f"booth-session: {command[0]}: {error.strerror}", file=sys.stderr)
+        return _EXIT_NOT_EXECUTABLE
+    for number in _PASSED_ON:
+        signal.signal(number, lambda given, _frame: process.send_signal(given))
+    locked = take_lock()
+    while True:
+        try:
+            status = process.wait(None if locked else 1.0)
+        except subprocess.TimeoutExpired:
+            locked = take_lock()
+        else:
+            return status if status >= 0 else 128 - status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

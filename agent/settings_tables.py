@@ -1,0 +1,151 @@
+"""The tables of `agent.toml`, as types: what may be written, and what is wrong with what is."""
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from agent.contract.typed import Check, Pattern, Range, shown
+from agent.contract.words import Area, BoothId
+from agent.system.broker import url_problem
+
+DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_ZONES: Final = Path("/usr/share/zoneinfo")  # package tzdata
+_TIME: Final = "([01][0-9]|2[0-3]):[0-5][0-9]"
+_SPAN: Final = re.compile(f"{_TIME}-({_TIME}|24:00)")
+
+
+def _zone_problem(name: str) -> str | None:
+    # Looked up as a file: the module zoneinfo would stay in the daemon's memory for this one question.
+    if re.fullmatch("[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name) and (_ZONES / name).is_file():
+        return None
+    return f"write a time zone of the IANA database, such as Europe/Paris (here: {name!r})"
+
+
+def _spans_problem(spans: list[str]) -> str | None:
+    for span in spans:
+        if not _SPAN.fullmatch(span) or span[:5] >= span[6:]:
+            return f"write spans such as 07:00-12:30, the end after the beginning (here: {span!r})"
+    return None
+
+
+Zone = Annotated[str, Check(_zone_problem, "IANA time zone")]
+Spans = Annotated[list[str], Check(_spans_problem, "spans such as 07:00-12:30")]
+Seconds = Annotated[int, Range(5, 86400)]
+
+
+@dataclass(frozen=True)
+class BoothTable:
+    id: BoothId
+    area: Area
+    timezone: Zone = "Europe/Paris"
+
+
+@dataclass(frozen=True)
+class BrokerTable:
+    url: Annotated[str, Check(url_problem, "mqtts://HOST:PORT")]
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    keepalive_s: Annotated[int, Range(5, 3600)] = 30
+
+
+@dataclass(frozen=True)
+class ReportingTable:
+    heartbeat_s: Seconds = 3600
+    telemetry_s: Seconds = 900
+    alarm_after_s: Annotated[int, Range(0, 3600)] = 30
+
+
+def _week_problem(week: dict[str, object]) -> str | None:
+    wrong = [day for day in week if day not in DAYS]
+    return f"days are {', '.join(DAYS)} (here: {', '.join(wrong)})" if wrong else None
+
+
+def _date_problem(text: str) -> str | None:
+    try:
+        known = datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        known = False
+    return None if known else f"write a date such as 2026-12-25 (here: {shown(text)})"
+
+
+@dataclass(frozen=True)
+class HoursTable:
+    tz: Zone | None = None
+    week: Annotated[dict[str, Spans], Check(_week_problem, "spans by day")] = field(default_factory=dict)
+    exceptions: dict[Annotated[str, Check(_date_problem, "a date")], Spans] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChecksTable:
+    """How often each device is used for real in opening hours, though nothing happened."""
+
+    every_s: Annotated[int, Range(60, 604_800)] = 14_400
+
+
+def _appointments_problem(moments: list[str]) -> str | None:
+    for moment in moments:
+        try:
+            known = datetime.datetime.fromisoformat(moment).strftime("%Y-%m-%dT%H:%M") == moment
+        except ValueError:
+            known = False
+        if not known:
+            return f"write local times such as 2026-12-01T09:30 (here: {shown(moment)})"
+    return None
+
+
+@dataclass(frozen=True)
+class AppointmentsTable:
+    """When somebody is expected, in the booth's local time: each device is checked half an hour before."""
+
+    at: Annotated[list[str], Check(_appointments_problem, "local times such as 2026-12-01T09:30")] = field(default_factory=list)
+
+
+LedName = Annotated[str, Pattern("[A-Za-z0-9_:.-]{1,64}", "the name of a folder in /sys/class/leds, such as booth:green:status")]
+
+
+@dataclass(frozen=True)
+class LightTable:
+    """The shopkeeper's light: three LEDs of the kernel, or `white` alone, or the lines that booth-light owns."""
+
+    red: LedName | None = None
+    green: LedName | None = None
+    blue: LedName | None = None
+    white: LedName | None = None
+    gpio: bool = False
+    dim_pct: Annotated[int, Range(1, 100)] = 20
+
+
+def _light_problem(light: LightTable) -> str | None:
+    colours = (light.red, light.green, light.blue)
+    ways = [any(colours), light.white is not None, light.gpio]
+    if sum(ways) > 1:
+        return "write red, green and blue; or white alone; or gpio = true"
+    if any(colours) and not all(colours):
+        return "write red, green and blue together; a light of one colour is white"
+    return None
+
+
+@dataclass(frozen=True)
+class ServiceTable:
+    """One service, over the default: lists of kinds of peripheral. `offered = false` takes it away."""
+
+    offered: bool = True
+    needs: list[str] | None = None
+    either: list[str] | None = None
+    helps: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    booth: BoothTable
+    broker: BrokerTable
+    peripherals: dict[str, dict[str, Any]]
+    reporting: ReportingTable = field(default_factory=ReportingTable)
+    hours: HoursTable = field(default_factory=HoursTable)
+    checks: ChecksTable = field(default_factory=ChecksTable)
+    appointments: AppointmentsTable = field(default_factory=AppointmentsTable)
+    light: Annotated[LightTable, Check(_light_problem, "the light's LEDs")] = field(default_factory=LightTable)
+    services: dict[str, ServiceTable] = field(default_factory=dict)
