@@ -61,6 +61,13 @@ def _parser() -> argparse.ArgumentParser:
     light.set_defaults(act=_light)
 
     demo = acts.add_parser("demo", help="a whole simulated booth with a broker of its own")
+    demo.add_argument(
+        "--profile",
+        default="everything",
+        choices=("everything", "fonctionnaire-virtuel", "visio-guichet"),
+        metavar="NAME",
+        help="fonctionnaire-virtuel or visio-guichet; without it, everything that there is",
+    )
     demo.add_argument("--script", type=Path, metavar="FILE", help="faults at times: lines of SECONDS ACTION")
     demo.add_argument("--for", dest="for_s", type=float, metavar="SECONDS", help="end by itself, with status 0")
     demo.add_argument("--plain", action="store_true", help="lines instead of a screen")
@@ -168,7 +175,7 @@ def _light(options: argparse.Namespace) -> int:
 def _demo(options: argparse.Namespace) -> int:
     from agent.simulator import demo  # noqa: PLC0415 - never installed in a real booth
 
-    return demo.main(options.script, options.for_s, plain=options.plain, list_actions=options.actions)
+    return demo.main(options.script, options.for_s, options.profile, plain=options.plain, list_actions=options.actions)
 
 
 def _config_file(options: argparse.Namespace) -> Path:

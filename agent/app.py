@@ -143,6 +143,11 @@ class Agent:
             watchdog.cancel()
         await self._close()
 
+    def check_now(self) -> None:
+        """Use every device for real, as soon as no citizen does."""
+        for watch in self._watches.values():
+            watch.wake(active=True)
+
     # --- shutdown ---
 
     async def _say_goodbye(self) -> None:

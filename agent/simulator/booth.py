@@ -1,8 +1,7 @@
-"""A whole simulated booth: its machine, its printer, its broker, and an agent that knows of no simulation."""
+"""A whole simulated booth: its machine, its devices, its broker, and an agent that knows of no simulation."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +9,51 @@ from agent.app import Agent
 from agent.peripherals import declared
 from agent.settings import Settings, read
 from agent.settings_tables import DAYS
+from agent.simulator import switches
+from agent.simulator.audio import SoundCard
+from agent.simulator.camera import Camera
 from agent.simulator.check_page import CheckPage
+from agent.simulator.cups import Cups
+from agent.simulator.kiosk import UNIT, KioskApplication
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto
 from agent.simulator.receipt_printer import ReceiptPrinter
+from agent.simulator.scanner import Scanner
+from agent.simulator.switches import PROFILES, Citizen, ProfileName, Switch
 
-
-@dataclass(frozen=True)
-class Switch:
-    """Something that can be broken and repaired: by `key` on the keyboard, by the two names in a script."""
-
-    key: str
-    breaks: str
-    repairs: str
-    meaning: str
-    set: Callable[[bool], Awaitable[None]]  # True: broken
+# What speaks only when it is used: after a switch of theirs somebody asks for a check, as a technician would.
+_ASKED_ONLY = ("scanner", "camera", "audio")
 
 
 class SimulatedBooth:
     """`start`, then flip `switches`; `stop` leaves nothing behind but the folder."""
 
-    def __init__(self, folder: Path, booth_id: str = "61-0007", area: str = "61", alarm_after_s: int = 3) -> None:
-        self.printer = ReceiptPrinter()
-        self.page = CheckPage()
-        self.broker = Mosquitto(folder)
+    def __init__(
+        self,
+        folder: Path,
+        booth_id: str = "61-0007",
+        area: str = "61",
+        alarm_after_s: int = 3,
+        profile: ProfileName = "everything",
+    ) -> None:
+        self.profile = PROFILES[profile]
         self.machine = SimulatedMachine(folder / "machine")
+        self.broker = Mosquitto(folder)
+        self.page = CheckPage()
+        self.printer = ReceiptPrinter()
+        self.cups = Cups(folder)
+        self.scanner = Scanner(folder / "scanner")
+        self.camera = Camera(folder / "camera")
+        self.kiosk = KioskApplication(self.machine.files, folder)
+        self.sound = SoundCard(self.machine.files, folder / "sound")
         self.root_topic = f"booth/v1/{area}/{booth_id}"
         self._folder = folder
+        self._state_dir, self._runtime_dir = folder / "state", folder / "run"
+        self.citizen = Citizen(self._runtime_dir)
         self._booth = {"id": booth_id, "area": area}
         self._alarm_after_s = alarm_after_s
         self._stop = asyncio.Event()
+        self._agent: Agent | None = None
         self._running: asyncio.Task[None] | None = None
         self.switches = self._switches()
 
@@ -49,13 +63,19 @@ class SimulatedBooth:
         return self._running
 
     async def start(self) -> None:
-        """Raises RuntimeError where the broker does not start."""
+        """Raises RuntimeError where the broker or the print server does not start."""
         await self.broker.start()
-        await self.printer.listen()
         await self.page.start()
-        state_dir = self._folder / "state"
-        state_dir.mkdir(exist_ok=True)
-        self._running = asyncio.create_task(Agent(self._settings(), state_dir, self.machine).run(self._stop))
+        if "receipt-printer" in self.profile:
+            await self.printer.listen()
+        if "document-printer" in self.profile:
+            await self.cups.start()
+        if "kiosk" in self.profile:
+            self.kiosk.start()
+        for directory in (self._state_dir, self._runtime_dir):
+            directory.mkdir(exist_ok=True)
+        self._agent = Agent(self._settings(), self._state_dir, self.machine, runtime_dir=self._runtime_dir)
+        self._running = asyncio.create_task(self._agent.run(self._stop))
 
     async def stop_agent(self) -> None:
         """Cleanly; the devices and the broker stay. Raises what ended it, if that was no stop."""
@@ -64,18 +84,19 @@ class SimulatedBooth:
             await self._running
 
     async def stop(self) -> None:
-        try:
+        async with contextlib.AsyncExitStack() as last:
+            for stop in (self.broker.stop, self.page.stop, self.printer.close, self.cups.stop, self.kiosk.stop):
+                last.push_async_callback(stop)
+            last.callback(self.citizen.goes)
             await self.stop_agent()
-        finally:
-            await self.printer.close()
-            await self.page.stop()
-            await self.broker.stop()
 
     async def act(self, name: str) -> None:
         """Break or repair by name. Raises KeyError for a name that no switch has."""
         for switch in self.switches:
             if name in (switch.breaks, switch.repairs):
                 await switch.set(name == switch.breaks)
+                if switch.kind in _ASKED_ONLY and self._agent is not None:
+                    self._agent.check_now()
                 return
         raise KeyError(name)
 
@@ -85,64 +106,39 @@ class SimulatedBooth:
             "broker": {"url": f"mqtt://127.0.0.1:{self.broker.port}"},
             "reporting": {"alarm_after_s": self._alarm_after_s, "telemetry_s": 30},
             "hours": {"week": {day: ["07:00-12:30", "14:00-19:30"] for day in DAYS[:6]}},
-            "peripherals": {
-                "receipt-printer": {
-                    "kind": "receipt-printer",
-                    "device": f"tcp://127.0.0.1:{self.printer.port}",
-                    "absent_s": 2.0,
-                    "poll_s": 5.0,
-                    "check_s": 5.0,
-                },
-                "network": {"kind": "network", "check_url": self.page.url, "interval_s": 10.0},
-                "board": {"kind": "board", "interval_s": 5.0},
-            },
+            "peripherals": {kind: {"kind": kind} | table for kind, table in self._tables().items() if kind in self.profile},
         }
         return read(data, declared(), self._folder)
 
+    def _tables(self) -> dict[str, dict[str, Any]]:
+        """The options of every peripheral that a profile may have, with a demonstration's short intervals."""
+        return {
+            "receipt-printer": {
+                "device": f"tcp://127.0.0.1:{self.printer.port}", "absent_s": 2.0, "poll_s": 5.0, "check_s": 5.0,
+            },
+            "document-printer": {"device": self.cups.url, "poll_s": 2.0, "job_stuck_s": 15.0},
+            "scanner": {"device": self.scanner.device, "config_dir": str(self.scanner.folder)},
+            "camera": {"device": "csi:0", "csi_program": str(self.camera.program)},
+            "kiosk": {"unit": UNIT, "heartbeat": str(self.kiosk.heartbeat), "frozen_after_s": 10.0, "interval_s": 2.0},
+            "audio": {"amixer": str(self.sound.amixer)},
+            "network": {"check_url": self.page.url, "interval_s": 10.0},
+            "board": {"interval_s": 5.0},
+        }  # fmt: skip
+
     def _switches(self) -> tuple[Switch, ...]:
-        change = self.printer.change
-
-        def at_once(act: Callable[[bool], None]) -> Callable[[bool], Awaitable[None]]:
-            async def set_(broken: bool) -> None:
-                act(broken)
-
-            return set_
-
-        def paper(word: str) -> Callable[[bool], None]:
-            return lambda broken: change(paper=word if broken else "plenty")
-
-        def error(word: str) -> Callable[[bool], None]:
-            return lambda broken: change(error=word if broken else None)
-
-        behaviour = self.printer.behaviour
-        return (
-            Switch("p", "paper-out", "paper-in", "receipt printer: the paper ends", at_once(paper("out"))),
-            Switch("l", "paper-low", "paper-full", "receipt printer: near the end of the roll", at_once(paper("near-end"))),
-            Switch("c", "cover-open", "cover-closed", "receipt printer: cover", at_once(lambda b: change(cover_open=b))),
-            Switch("k", "cutter-jammed", "cutter-free", "receipt printer: cutter", at_once(error("cutter"))),
-            Switch("o", "printer-offline", "printer-online", "receipt printer: offline", at_once(lambda b: change(switched_offline=b))),
-            Switch("m", "printer-mute", "printer-answers", "receipt printer: no answer", at_once(lambda b: setattr(behaviour, "mute", b))),
-            Switch("s", "printer-slow", "printer-fast", "receipt printer: one byte a second",
-                   at_once(lambda b: setattr(behaviour, "byte_delay_s", 1.0 if b else 0.0))),
-            Switch("x", "printer-noise", "printer-clean", "receipt printer: garbage on the line",
-                   at_once(lambda b: setattr(behaviour, "noise", b"\xff\x80\x00" if b else b""))),
-            Switch("u", "printer-unplugged", "printer-plugged", "receipt printer: unplugged", self._unplug),
-            Switch("n", "cable-out", "cable-in", "network: the cable", at_once(lambda b: self.machine.links.change(cable=not b))),
-            Switch("i", "box-dead", "box-alive", "network: the Internet box", at_once(lambda b: self.machine.links.change(box=not b))),
-            Switch("g", "portal", "no-portal", "network: a captive portal",
-                   at_once(lambda b: setattr(self.page, "mood", "portal" if b else "good"))),
-            Switch("v", "power-weak", "power-good", "board: under-voltage", at_once(lambda b: self.machine.power(weak=b))),
-            Switch("t", "hot", "cool", "board: heat", at_once(lambda b: self.machine.heat(86.0 if b else 48.0))),
-            Switch("d", "disk-read-only", "disk-writable", "board: memory card", at_once(lambda b: self.machine.mount(read_only=b))),
-            Switch("b", "broker-dead", "broker-alive", "the broker itself", self._break_broker),
-        )  # fmt: skip
-
-    async def _unplug(self, broken: bool) -> None:
-        if broken:
-            await self.printer.unlisten()
-        else:
-            await self.printer.listen(self.printer.port)
-            self.machine.uevents.plugged("usb", "/devices/simulated")
+        every = (
+            *switches.of_receipt_printer(self.printer, self.machine),
+            *switches.of_document_printer(self.cups),
+            *switches.of_scanner(self.scanner, self.machine),
+            *switches.of_camera(self.camera),
+            *switches.of_kiosk(self.kiosk),
+            *switches.of_audio(self.sound, self.machine),
+            *switches.of_network(self.machine, self.page),
+            *switches.of_board(self.machine),
+            *self.citizen.switches(),
+            Switch(None, "b", "broker-dead", "broker-alive", "the broker itself", self._break_broker),
+        )
+        return tuple(switch for switch in every if switch.kind is None or switch.kind in self.profile)
 
     async def _break_broker(self, broken: bool) -> None:
         if broken:

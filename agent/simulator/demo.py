@@ -14,17 +14,18 @@ from agent.contract.messages import Incoming
 from agent.contract.typed import Invalid, Problem
 from agent.rules.fleet import Fleet
 from agent.simulator import script
-from agent.simulator.booth import SimulatedBooth, Switch
+from agent.simulator.booth import SimulatedBooth
 from agent.simulator.screen import View, make_view
+from agent.simulator.switches import ProfileName, Switch
 from agent.system.broker import BrokerAddress, BrokerError, Dialer
 from agent.system.mqtt import Handlers, Mqtt
 
 
-def main(script_file: Path | None, for_s: float | None, *, plain: bool, list_actions: bool) -> int:
+def main(script_file: Path | None, for_s: float | None, profile: ProfileName, *, plain: bool, list_actions: bool) -> int:
     """Exit status 0 when it ended as asked, 1 when it could not run, 2 for a script that cannot be read."""
     logging.basicConfig(level=logging.ERROR)
     try:
-        return asyncio.run(_run(script_file, for_s, plain=plain, list_actions=list_actions))
+        return asyncio.run(_run(script_file, for_s, profile, plain=plain, list_actions=list_actions))
     except Invalid as error:
         for problem in error.problems:
             print(f"{script_file}: {problem}", file=sys.stderr)
@@ -37,12 +38,12 @@ def main(script_file: Path | None, for_s: float | None, *, plain: bool, list_act
         return 1
 
 
-async def _run(script_file: Path | None, for_s: float | None, *, plain: bool, list_actions: bool) -> int:
+async def _run(script_file: Path | None, for_s: float | None, profile: ProfileName, *, plain: bool, list_actions: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="booth-demo-") as folder:
-        booth = SimulatedBooth(Path(folder))
+        booth = SimulatedBooth(Path(folder), profile=profile)
         if list_actions:
             for switch in booth.switches:
-                print(f"{switch.key}  {switch.breaks:18} {switch.repairs:18} {switch.meaning}")
+                print(f"{switch.key}  {switch.breaks:18} {switch.repairs:18} {switch.kind or 'booth'}: {switch.meaning}")
             return 0
         names = [name for switch in booth.switches for name in (switch.breaks, switch.repairs)]
         steps = [] if script_file is None else script.parse(_text_of(script_file), names)
@@ -74,7 +75,13 @@ class _Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        await self._booth.start()
+        try:
+            await self._booth.start()
+            await self._show(steps, for_s)
+        finally:
+            await self._booth.stop()
+
+    async def _show(self, steps: Sequence[script.Step], for_s: float | None) -> None:
         address = BrokerAddress.of_url(f"mqtt://127.0.0.1:{self._booth.broker.port}")
         observer = Mqtt(
             Dialer(address),
@@ -85,14 +92,14 @@ class _Demo:
         )
         self._view.start()
         # --for ends it with status 0; so do q, ^C and SIGTERM.
-        limit = None if for_s is None else loop.call_later(for_s, self._end.set)
+        limit = None if for_s is None else asyncio.get_running_loop().call_later(for_s, self._end.set)
         try:
             with self._view.keyboard(self._key):
                 await self._until_the_end(observer, steps)
         finally:
             if limit is not None:
                 limit.cancel()
-            await self._booth.stop()
+            await self._booth.stop_agent()
             self._view.stop()
 
     async def _until_the_end(self, observer: Mqtt, steps: Sequence[script.Step]) -> None:
