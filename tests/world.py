@@ -212,6 +212,10 @@ class World:
     def state_dir(self) -> Path:
         return self.folder / "state"
 
+    @property
+    def runtime_dir(self) -> Path:
+        return self.folder / "run"
+
     def write_config(self) -> Path:
         """`agent.toml` of `config`: a dictionary of tables."""
         file = self.folder / "agent.toml"
@@ -228,6 +232,7 @@ class World:
             process = await asyncio.create_subprocess_exec(
                 *wrapper, str(BIN / "booth-agent"), "run",
                 "--config", str(self.write_config()), "--state-dir", str(self.state_dir),
+                "--runtime-dir", str(self.runtime_dir),
                 stdin=asyncio.subprocess.DEVNULL, stdout=stderr, stderr=stderr, env=os.environ | (env or {}),
             )  # fmt: skip
         agent = AgentProcess(process, log)
@@ -265,6 +270,7 @@ async def world(folder: Path, *, broker_extra: str = "", **config: dict[str, Any
     observer = Observer(broker.port, tables["reporting"].get("heartbeat_s", 3600))
     here = World(folder, broker, printer, observer, tables)
     here.state_dir.mkdir(exist_ok=True)
+    here.runtime_dir.mkdir(exist_ok=True)
     try:
         yield here
         tracebacks = [agent.stderr() for agent in here.agents if "Traceback" in agent.stderr()]
