@@ -345,7 +345,7 @@ def health_of(watch: Watch) -> contract_health.Health:
         peripheral=watch.name,
         kind=watch.peripheral.kind,
         slot=identity.slot,
-        status=judgement.status,
+        status=_status(watch),
         findings=[
             contract_health.Finding(finding.code, finding.severity, finding.fix_by, finding.since, dict(finding.detail))
             for finding in judgement.findings

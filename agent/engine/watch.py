@@ -37,7 +37,7 @@ class Watch:
     ) -> None:
         self.name = name
         self.peripheral = peripheral
-        self.judgement = Judgement()
+        self.judgement = Judgement(since=now().wall)
         self.reading = Reading()
         self.identity = Identity()
         self.settled = asyncio.Event()

@@ -1,0 +1,93 @@
+"""A citizen is at the booth: nothing is opened, printed, scanned or filmed; what tells by itself is still heard."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from agent.simulator.camera import Camera
+from agent.simulator.cups import Cups
+from agent.simulator.scanner import Scanner
+from agent.system.session import open_lock, try_lock
+from tests.world import World, world
+
+
+def begin_session(w: World) -> int:
+    """The kiosk's application takes the lock; closing the descriptor ends the session."""
+    descriptor = open_lock(w.runtime_dir)
+    assert try_lock(descriptor)
+    return descriptor
+
+
+def eyes(scanner: Scanner, camera: Camera) -> dict[str, Any]:
+    return {
+        "scanner": {"kind": "scanner", "device": scanner.device, "config_dir": str(scanner.folder)},
+        "camera": {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)},
+    }
+
+
+async def test_a_booth_that_starts_in_a_session_goes_online_and_touches_nothing_until_it_ends(tmp_path: Path) -> None:
+    scanner, camera = Scanner(tmp_path / "scanner"), Camera(tmp_path / "camera")
+    filmed = tmp_path / "filmed"
+    camera.program.write_text(camera.program.read_text().replace("\nexec", f"\ntouch {filmed}\nexec"))
+    async with world(tmp_path) as w:
+        w.config["peripherals"] |= eyes(scanner, camera)
+        session = begin_session(w)
+        await w.start_agent()
+        await w.until(lambda: w.observer.last("service/visio"), "the services")
+        for name in ("scanner", "camera", "receipt-printer"):
+            health = await w.until(lambda name=name: w.observer.last(f"health/{name}"), f"{name} said to be unknown")
+            assert (health["status"], health["checked_at"], health["findings"]) == ("unknown", None, []), name
+        assert w.observer.last("service/scan") == "unknown"
+        assert w.observer.last("health/board")["status"] == "ok"
+        assert w.printer.questions == 0
+        assert not filmed.exists()
+
+        os.close(session)
+        for name in ("scanner", "camera", "receipt-printer"):
+            await w.until(lambda name=name: w.observer.last(f"health/{name}")["status"] == "ok", f"{name} looked at afterwards")
+        assert filmed.exists()
+        assert w.observer.last("service/scan") == "ok"
+
+
+async def test_during_a_session_what_tells_by_itself_or_is_a_service_is_still_published(tmp_path: Path) -> None:
+    cups = Cups(tmp_path)
+    await cups.start()
+    try:
+        async with world(tmp_path) as w:
+            w.config["peripherals"]["document-printer"] = {"kind": "document-printer", "device": cups.url, "poll_s": 1}
+            await w.start_agent()
+            await w.until(lambda: w.observer.last("service/print") == "ok", "both printers ready")
+            session = begin_session(w)
+            asked = w.printer.questions
+            w.printer.change(paper="out")
+            await w.until(lambda: w.observer.codes("receipt-printer") == ["media-empty"], "the pushed status")
+            await cups.stop_queue()
+            await w.until(lambda: w.observer.codes("document-printer") == ["queue-stopped"], "cupsd's word")
+            await w.until(lambda: w.observer.last("led") == "your-turn", "the light")
+            assert w.printer.questions == asked
+            os.close(session)
+    finally:
+        await cups.stop()
+
+
+async def test_no_session_is_ever_published(tmp_path: Path) -> None:
+    """Neither its beginning nor its end makes a message, nor a difference in one."""
+    scanner, camera = Scanner(tmp_path / "scanner"), Camera(tmp_path / "camera")
+    async with world(tmp_path, reporting={"alarm_after_s": 1, "heartbeat_s": 5, "telemetry_s": 3600}) as w:
+        w.config["peripherals"] |= eyes(scanner, camera)
+        w.config["checks"] = {"every_s": 60}
+        await w.start_agent()
+        await w.until(lambda: (w.observer.last("health/camera") or {}).get("status") == "ok", "all judged")
+        await w.until(lambda: (w.observer.last("health/scanner") or {}).get("status") == "ok", "all judged")
+        await w.until(lambda: len(w.observer.of("health/board")) >= 2, "a heartbeat")
+        already = len(w.observer.messages)
+        session = begin_session(w)
+        beats = len(w.observer.of("health/board"))
+        await w.until(lambda: len(w.observer.of("health/board")) > beats + 1, "two heartbeats in the session")
+        os.close(session)
+        await w.until(lambda: len(w.observer.of("health/board")) > beats + 2, "one after it")
+        for message in w.observer.messages[already:]:
+            assert "session" not in message.text.replace('"session":"', "")
+        for name in ("scanner", "camera"):
+            said = [message.json for message in w.observer.of(f"health/{name}")]
+            assert len({str({**health, "checked_at": None}) for health in said[1:]}) == 1
