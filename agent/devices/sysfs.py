@@ -55,8 +55,11 @@ class KernelFiles:
         def announced() -> None:
             # An epoll descriptor is readable when it has events: so a priority event reaches asyncio.
             poll.poll(0)
-            file.seek(0)
-            file.read()  # sysfs announces the next change only after a read
+            try:
+                file.seek(0)
+                file.read()  # sysfs announces the next change only after a read
+            except OSError:
+                loop.remove_reader(poll.fileno())  # the file is gone, with its cgroup or device: that is news too
             changed()
 
         def stop() -> None:

@@ -24,12 +24,14 @@ asyncio.run(main())
 
 @dataclass(frozen=True)
 class Cost:
-    """A process at one moment. `private_kib`: memory that would be free without it."""
+    """A process at one moment. `private_kib`: memory that would be free without it. `children_cpu_s`: of those that ended."""
 
     at_s: float
     private_kib: int
     switches: int
     cpu_s: float
+    children_cpu_s: float
+    children: int
     written_bytes: int
 
 
@@ -41,9 +43,10 @@ def cost(pid: int) -> Cost:
             int(line.split()[1]) for line in (task / "status").read_text().splitlines() if line.startswith("voluntary")
         )
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    own, ended = ((int(fields[at]) + int(fields[at + 1])) / os.sysconf("SC_CLK_TCK") for at in (11, 13))
+    children = len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     written = next(int(line.split()[1]) for line in _lines(pid, "io") if line.startswith("write_bytes"))
-    return Cost(time.monotonic(), private, switches, cpu_s, written)
+    return Cost(time.monotonic(), private, switches, own, ended, children, written)
 
 
 def start_baseline(port: int, ca: Path) -> "subprocess.Popen[bytes]":

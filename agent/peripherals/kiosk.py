@@ -1,0 +1,186 @@
+"""The kiosk: the browser application that the citizen sees. Does it run, and does it still move?"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Annotated, Final
+
+from agent.contract.alarm import Text
+from agent.contract.health import FactValue
+from agent.contract.typed import Pattern, Range
+from agent.devices import cgroup
+from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.surroundings import Surroundings
+from agent.rules.declaration import Fact, FindingKind, Observed, Reading, Unreadable
+
+HEARTBEAT_NAME: Final = "kiosk-heartbeat"
+
+_DOWN_S: Final = 2.0  # between looks at an application that does not run: nothing announces its start
+_RESTARTS: Final = 5  # so many within _RESTARTS_WITHIN_S, and no citizen gets anything done between them
+_RESTARTS_WITHIN_S: Final = 600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """`unit`: the system unit that runs the application; `cgroup` instead, for a user's unit or one in a slice of its own.
+
+    `heartbeat`: the file that the application touches while it moves. Where it is named here, or where there is neither
+    unit nor group, its absence counts as standing still; the default one in the runtime directory counts from the first
+    touch on, since an application may know nothing of it.
+    """
+
+    unit: Annotated[str | None, Pattern(r"[A-Za-z0-9:_.\\@-]+\.service", "a unit's name, such as booth-kiosk.service")] = None
+    cgroup: Annotated[str | None, Pattern("/sys/fs/cgroup/.+", "a whole path below /sys/fs/cgroup")] = None
+    heartbeat: Annotated[str | None, Pattern("/.+", "a whole path, such as /run/kiosk/heartbeat")] = None
+    frozen_after_s: Annotated[float, Range(5, 3600)] = 60.0
+    interval_s: Annotated[float, Range(1, 300)] = 15.0
+
+
+def find(facts: Mapping[str, FactValue], options: Options) -> Iterable[Observed]:
+    """One that does not run cannot freeze. One that ends again and again runs most of the time, and serves nobody."""
+    if facts["running"] is False:
+        yield Observed("app-not-running")
+        return
+    if facts["restarting"]:
+        yield Observed("app-not-running", {"reason": "ends again and again"}, certain=True)
+    age_s = facts["heartbeat_age_s"]
+    if isinstance(age_s, int | float) and age_s >= options.frozen_after_s:
+        yield Observed("app-frozen")
+
+
+class KioskSource:
+    """Looks and never touches, so it looks during a session too; nothing that it says tells of one."""
+
+    def __init__(self, options: Options, surroundings: Surroundings, signals: Signals) -> None:
+        self._options = options
+        self._files = surroundings.files
+        self._signals = signals
+        self._has_unit = options.unit is not None or options.cgroup is not None
+        self._heartbeat = _Heartbeat(
+            Path(options.heartbeat or surroundings.runtime_dir / HEARTBEAT_NAME),
+            awaited=options.heartbeat is not None or not self._has_unit,
+        )
+        self._running: bool | None = None
+        self._announced = False
+        self._identity: int | None = None
+        self._starts: deque[float] = deque()
+        self._unwatch: Callable[[], None] | None = None
+
+    async def probe(self, *, active: bool) -> Reading | None:
+        del active  # looking is all there is
+        now_s = monotonic()
+        if self._has_unit:
+            group = self._group()
+            if group is None:
+                reason = "the kernel has no control groups of version 2 at /sys/fs/cgroup"
+                return Reading(unreadable=Unreadable("probe-failed", {"reason": reason}))
+            self._look(group, now_s)
+        age_s = None if self._running is False else self._heartbeat.age_s(now_s)
+        facts: dict[str, FactValue] = {
+            "running": self._running,
+            "restarting": len(self._starts) >= _RESTARTS,
+            "heartbeat_age_s": None if age_s is None else round(age_s, 1),
+        }
+        return Reading(facts)
+
+    def interval_s(self) -> float:
+        return min(_DOWN_S, self._options.interval_s) if self._running is False else self._options.interval_s
+
+    async def close(self) -> None:
+        self._end_watch()
+
+    def _group(self) -> str | None:
+        root = cgroup.root(self._files)
+        if root is None or self._options.cgroup is not None:
+            return root and (self._options.cgroup or "").lstrip("/")
+        return f"{root}/{cgroup.of_unit(self._options.unit or '')}"
+
+    def _look(self, group: str, now_s: float) -> None:
+        identity = cgroup.identity(self._files, group)
+        anew = self._announced or identity != self._identity
+        self._announced, self._identity = False, identity
+        if anew:
+            self._end_watch()  # a unit that starts again may have another group of the same name
+        if self._unwatch is None:
+            try:
+                # Before the look: what changes after it is announced.
+                self._unwatch = self._files.watch(cgroup.events(group), self._changed)
+            except OSError:
+                self._unwatch = None  # it does not run: the interval sees when it does
+        running = cgroup.populated(self._files, group)
+        if running and self._running is not None and (anew or not self._running):
+            # Running before and after, and something happened: it was down in between.
+            self._starts.append(now_s)
+            self._heartbeat.wait_anew(now_s)
+        while self._starts and now_s - self._starts[0] > _RESTARTS_WITHIN_S:
+            self._starts.popleft()
+        self._running = running
+        if not running:
+            self._end_watch()
+
+    def _changed(self) -> None:
+        self._announced = True
+        self._signals.wake()
+
+    def _end_watch(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+
+class _Heartbeat:
+    """How long ago a file was last seen to be touched, by a clock that never jumps.
+
+    Its time stamp is compared with itself only: the wall clock may be years off when a booth starts. So what happened
+    before the first look is not known, and the first look counts as a touch.
+    """
+
+    def __init__(self, file: Path, *, awaited: bool) -> None:
+        self._file = file
+        self._awaited = awaited
+        self._stamp_ns: int | None = None
+        self._touched_s: float | None = None
+
+    def age_s(self, now_s: float) -> float | None:
+        """None: there is no heartbeat, and none has to be."""
+        try:
+            stamp_ns = self._file.stat().st_mtime_ns
+        except OSError:
+            stamp_ns = None
+        if (stamp_ns is not None and stamp_ns != self._stamp_ns) or (self._awaited and self._touched_s is None):
+            self._touched_s = now_s
+        self._stamp_ns = self._stamp_ns if stamp_ns is None else stamp_ns
+        return None if self._touched_s is None else now_s - self._touched_s
+
+    def wait_anew(self, now_s: float) -> None:
+        """The application has just started: it has time until its first touch."""
+        if self._touched_s is not None:
+            self._touched_s = now_s
+
+
+PERIPHERAL = Peripheral(
+    kind="kiosk",
+    noun=Text("l'application de la borne", "the booth's application"),
+    options=Options,
+    facts=(
+        Fact("running", "boolean", "a process of the application lives; null where no unit is configured"),
+        Fact("restarting", "boolean", "it ended and was started again 5 times or more within 10 minutes"),
+        Fact("heartbeat_age_s", "number", "since the application was last seen to move; null without heartbeat file", "s"),
+    ),
+    findings=(
+        FindingKind(
+            "app-not-running", "fault", "auto",
+            Text("L'application de la borne ne fonctionne pas.", "The booth's application is not running."),
+            raise_after_s=10.0,  # it is started anew at the end of a session, and by systemd after a crash
+        ),
+        FindingKind(
+            "app-frozen", "fault", "auto",
+            Text("L'application de la borne est bloquée.", "The booth's application is frozen."),
+        ),
+    ),
+    find=find,
+    open=KioskSource,
+    deadline_s=2.0,
+)  # fmt: skip
