@@ -69,7 +69,7 @@ class Agent:
         self._boot_id = Machine().files.text("proc/sys/kernel/random/boot_id") or "unknown"
         self._address = Address(settings.booth.area, settings.booth.id)
         self._clock = Clock(state_dir / "clock-floor", self._machine.times)
-        self._dialer = Dialer(settings.broker)
+        self._dialer = Dialer(settings.broker, memory=state_dir / "broker-address")
         self._routed = True
         self._store = Store(state_dir / "store.db", self._stamp, limits)
         self._mqtt = Mqtt(

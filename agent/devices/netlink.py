@@ -24,6 +24,7 @@ _NUD_FAILED: Final = 0x20
 
 _DUMP_TIMEOUT_S: Final = 2.0
 _ANSWER_TIMEOUT_S: Final = 1.5
+_RTNH_F_DEAD, _RTNH_F_LINKDOWN = 0x1, 0x10
 _ANY_PORT: Final = 53  # a refusal is an answer too
 
 
@@ -202,10 +203,28 @@ def _read_default_routes(connection: socket.socket, links: dict[int, _Link]) -> 
         if destination_bits or kind != 1 or table != _RT_TABLE_MAIN or family not in (socket.AF_INET, socket.AF_INET6):
             continue
         attributes = _attributes(body[12:])
-        index = int.from_bytes(attributes.get(4, b""), "little")  # RTA_OIF
         metric = int.from_bytes(attributes.get(6, b""), "little")  # RTA_PRIORITY
-        gateway = attributes.get(5)  # RTA_GATEWAY
-        if index in links and not links[index].loopback:
-            # IPv4 first: it is what the neighbour table and most booths' boxes speak.
-            rank = metric + (0 if family == socket.AF_INET else 1 << 32)
-            yield DefaultRoute(links[index].name, socket.inet_ntop(family, gateway) if gateway else None, rank)
+        # IPv4 first: it is what the neighbour table and most booths' boxes speak.
+        rank = metric + (0 if family == socket.AF_INET else 1 << 32)
+        multipath = attributes.get(9)  # RTA_MULTIPATH: several ways that share one route
+        for index, gateway in [_next_hop(attributes)] if multipath is None else _next_hops(multipath):
+            if index in links and not links[index].loopback:
+                yield DefaultRoute(links[index].name, socket.inet_ntop(family, gateway) if gateway else None, rank)
+
+
+def _next_hop(attributes: dict[int, bytes]) -> tuple[int, bytes | None]:
+    return int.from_bytes(attributes.get(4, b""), "little"), attributes.get(5)  # RTA_OIF, RTA_GATEWAY
+
+
+def _next_hops(data: bytes) -> list[tuple[int, bytes | None]]:
+    """The ways of a multipath route (`struct rtnexthop` in linux/rtnetlink.h); the dead ones only where all are."""
+    alive: list[tuple[int, bytes | None]] = []
+    dead: list[tuple[int, bytes | None]] = []
+    while len(data) >= 8:
+        length, flags, _, index = struct.unpack_from("=HBBi", data)
+        if length < 8:
+            break
+        hop = (index, _attributes(data[8:length]).get(5))
+        (dead if flags & (_RTNH_F_DEAD | _RTNH_F_LINKDOWN) else alive).append(hop)
+        data = data[(length + 3) & ~3 :]
+    return alive or dead

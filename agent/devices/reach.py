@@ -1,16 +1,23 @@
 """Whether the network behind the cable carries HTTP to where it should: the operator's check page."""
 
 import asyncio
+import socket
 import ssl
 import time
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, zip_longest
 from typing import Final
 from urllib.parse import urlsplit
 
 from agent.contract.reasons import connect_reason, tls_reason
 
 CHECK_DEADLINE_S: Final = 8.0
+HEAD_START_S: Final = 0.25  # of one address before the next is tried beside it (RFC 8305)
+_ADDRESS_TIMEOUT_S: Final = 5.0
+_MOST_ADDRESSES: Final = 4
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,15 @@ class CheckResult:
     connect_ms: float | None = None
 
 
-async def check(page: CheckPage, address: str) -> CheckResult:
-    """Ask for the page at `address`, the resolved host."""
-    started_s = time.monotonic()
+async def check(page: CheckPage, addresses: Sequence[str]) -> CheckResult:
+    """Ask for the page at the first of `addresses`, the resolved host, that answers."""
     deadline_s = asyncio.get_running_loop().time() + CHECK_DEADLINE_S
     try:
         async with asyncio.timeout_at(deadline_s):
-            reader, writer = await asyncio.open_connection(address, page.port)
+            connection, connect_ms = await _first_connected(addresses, page.port)
     except OSError as error:  # TimeoutError is one
         return CheckResult(f"connect:{connect_reason(error)}")
-    connect_ms = round((time.monotonic() - started_s) * 1000, 1)
+    reader, writer = await asyncio.open_connection(sock=connection)
     try:
         async with asyncio.timeout_at(deadline_s):
             if page.tls:
@@ -66,6 +72,58 @@ async def check(page: CheckPage, address: str) -> CheckResult:
         return CheckResult(f"connect:{connect_reason(error)}", connect_ms)
     finally:
         writer.transport.abort()
+
+
+async def _first_connected(addresses: Sequence[str], port: int) -> tuple[socket.socket, float]:
+    """Where IPv6 alone is broken, IPv4 costs a head start more, not a time-out.
+
+    The winner, and how long its handshake took in ms. Raises OSError: of all failures the one that says most.
+    """
+    waiting = deque(_interleaved(addresses)[:_MOST_ADDRESSES])
+    running: set[asyncio.Task[tuple[socket.socket, float]]] = set()
+    failures: list[OSError] = []
+    try:
+        while waiting or running:
+            if waiting:
+                running.add(asyncio.create_task(_connected(waiting.popleft(), port)))
+            head_start_s = HEAD_START_S if waiting else None
+            done, _ = await asyncio.wait(running, timeout=head_start_s, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                running.discard(attempt)
+                try:
+                    return attempt.result()
+                except OSError as error:
+                    failures.append(error)
+    finally:
+        for attempt in running:
+            attempt.cancel()
+        for late in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(late, tuple):
+                late[0].close()
+    # Somebody was there; somebody may be there; nobody can be.
+    failures.sort(key=lambda error: (not isinstance(error, ConnectionRefusedError), not isinstance(error, TimeoutError)))
+    raise failures[0]
+
+
+def _interleaved(addresses: Sequence[str]) -> list[str]:
+    """The resolver's order, but the families take turns: dead IPv6 addresses must not hide the one of IPv4."""
+    first_is_v6 = ":" in addresses[0]
+    first = [address for address in addresses if (":" in address) is first_is_v6]
+    second = [address for address in addresses if (":" in address) is not first_is_v6]
+    return [address for address in chain.from_iterable(zip_longest(first, second)) if address is not None]
+
+
+async def _connected(address: str, port: int) -> tuple[socket.socket, float]:
+    started_s = time.monotonic()
+    connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        async with asyncio.timeout(_ADDRESS_TIMEOUT_S):
+            await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:  # cancelled too: another one won
+        connection.close()
+        raise
+    return connection, round((time.monotonic() - started_s) * 1000, 1)
 
 
 @cache

@@ -19,7 +19,7 @@ from agent.peripherals.declaration import Peripheral, Signals
 from agent.peripherals.surroundings import BrokerView, Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, threshold
 
-_DNS_DEADLINE_S: Final = 5.0
+_DNS_DEADLINE_S: Final = 6.0  # the first of two name servers may be dead: libc turns to the second after 5 s
 _TROUBLED_S: Final = 10.0  # between probes while something is wrong
 _LOSS_WINDOW: Final = 10  # probes
 _LOSS_MIN_SEGMENTS: Final = 20
@@ -100,11 +100,14 @@ class NetworkSource:
         self._page = None if options.check_url is None else CheckPage.parse(options.check_url)
         self._local: _Uplink | None = None
         self._resolving: asyncio.Future[list[str]] | None = None
+        self._resolving_since_s = 0.0
         self._traffic: deque[tuple[int, int]] = deque(maxlen=_LOSS_WINDOW)
         self._troubled = False
         surroundings.links.watch(self._changed)
 
-    async def probe(self) -> Reading:
+    async def probe(self, *, active: bool) -> Reading:
+        """Every look uses the network, so an active one is no other."""
+        del active
         try:
             uplink = self._uplink()
         except OSError as error:
@@ -173,7 +176,7 @@ class NetworkSource:
             addresses, dns = await self._resolve(host)
         if self._page is None or not addresses:
             return {"dns": dns}
-        result = await check(self._page, addresses[0])
+        result = await check(self._page, addresses)
         return {"dns": dns, "check": result.result, "check_ms": result.connect_ms}
 
     async def _resolve(self, host: str) -> tuple[list[str], str]:
@@ -181,11 +184,14 @@ class NetworkSource:
         if self._resolving is None or self._resolving.done():
             self._resolving = asyncio.ensure_future(self._surroundings.resolve(host))
             self._resolving.add_done_callback(_retrieve)
+            self._resolving_since_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(_DNS_DEADLINE_S):
                 return await asyncio.shield(self._resolving), "ok"
         except (OSError, UnicodeError) as error:  # TimeoutError is an OSError
-            return [], dns_reason(error)
+            # libc calls it "no answer" when it gives up on a silent server; whoever waits for that must not say another reason.
+            hung = asyncio.get_running_loop().time() - self._resolving_since_s >= _DNS_DEADLINE_S
+            return [], "timeout" if hung else dns_reason(error)
 
     def _broker_facts(self, broker: BrokerView) -> dict[str, FactValue]:
         facts: dict[str, FactValue] = {"broker": broker.result, "rtt_ms": broker.rtt_ms, "loss_pct": None}
@@ -268,6 +274,7 @@ def _is_literal(host: str) -> bool:
 
 
 _BOX: Final = Text("La box Internet ne répond pas : vérifiez-la.", "The gateway does not answer: check the Internet box.")
+_FLAPPING_S: Final = 3.0  # a link that comes and goes is one finding that stands; below the 5 s of contract §5
 _INFERRED_S: Final = 20.0
 _LINE_S: Final = 180.0
 
@@ -293,6 +300,7 @@ PERIPHERAL = Peripheral(
         FindingKind(
             "no-carrier", "fault", "shopkeeper",
             Text("Le câble réseau est débranché, ou la box est éteinte.", "The network cable is out, or the box is off."),
+            clear_after_s=_FLAPPING_S,
         ),
         FindingKind(
             "no-address", "fault", "shopkeeper",

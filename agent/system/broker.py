@@ -1,21 +1,27 @@
 """Reaching the broker: name resolution, TCP and TLS, with the reason in words when it fails."""
 
+import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from agent.contract.reasons import connect_reason, dns_reason, tls_reason
 from agent.contract.words import is_loopback
+from agent.system.race import Candidate, first_connected
 
 Stage = Literal["dns", "connect", "tls", "mqtt"]
+Found = Sequence[tuple[Any, ...]]  # what getaddrinfo answers
 
-ADDRESS_TIMEOUT_S: Final = 3.0  # for one address; a black hole in IPv6 must not cost more before IPv4 is tried
+LOOKUP_DEADLINE_S: Final = 6.0  # the first of two name servers may be dead: libc turns to the second after 5 s
 TLS_TIMEOUT_S: Final = 10.0
+_MOST_REMEMBERED: Final = 4
 
 
 @dataclass(frozen=True)
@@ -83,47 +89,72 @@ class TcpFigures:
 
 
 class Dialer:
-    """Opens connections to one broker. It remembers the last address that answered, for when DNS does not."""
+    """Opens connections to one broker. It remembers the addresses that proved to be the broker's, for when DNS fails.
 
-    def __init__(self, address: BrokerAddress, resolve: Callable[..., list[tuple[object, ...]]] | None = None) -> None:
+    `memory` is a file that keeps them over a restart: a booth that is switched on while its box resolves no name
+    can then say so. A stale or damaged one does no harm: whoever answers there has to prove the broker's name.
+    """
+
+    def __init__(self, address: BrokerAddress, resolve: Callable[..., Found] | None = None, memory: Path | None = None) -> None:
         self.address = address
         self._resolve = resolve or socket.getaddrinfo
-        self._last_good: tuple[int, tuple[object, ...]] | None = None  # (family, sockaddr)
+        self._memory = memory
+        self._lookup: Future[Found] | None = None
+        self._known = _read_addresses(memory, self._name)  # the last one that worked first
 
     def dial(self) -> socket.socket:
-        """A connected socket, with TLS done where the address asks for it. Blocks: call it in a thread.
+        """A connected socket, with TLS done where the address asks for it. Blocks for 20 s at most: call it in a thread.
 
         Raises `BrokerError`.
         """
-        connection = self._connect(self._candidates())
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self._wrap(connection) if self.address.tls else connection
-
-    def _candidates(self) -> list[tuple[int, tuple[object, ...]]]:
+        candidates = self._candidates()
         try:
-            found = self._resolve(self.address.host, self.address.port, 0, socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a label that no name can have
-            if self._last_good is None:
-                raise BrokerError("dns", dns_reason(error)) from error
-            return [self._last_good]
-        return [(family, sockaddr) for family, _, _, _, sockaddr in found]  # type: ignore[misc]
+            connection, winner = first_connected(candidates)
+        except OSError as error:
+            raise BrokerError("connect", connect_reason(error)) from error
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        proven = self._wrap(connection) if self.address.tls else connection
+        self._remember(winner, candidates)
+        return proven
 
-    def _connect(self, candidates: list[tuple[int, tuple[object, ...]]]) -> socket.socket:
-        reason = "no-address"
-        for family, sockaddr in candidates[:4]:
-            connection = None
-            try:
-                connection = socket.socket(family, socket.SOCK_STREAM)  # fails too: a kernel without IPv6
-                connection.settimeout(ADDRESS_TIMEOUT_S)
-                connection.connect(sockaddr)
-            except OSError as error:
-                if connection is not None:
-                    connection.close()
-                reason = connect_reason(error)
-            else:
-                self._last_good = (family, sockaddr)
-                return connection
-        raise BrokerError("connect", reason)
+    @property
+    def _name(self) -> str:
+        return f"{self.address.host}:{self.address.port}"
+
+    def _candidates(self) -> list[Candidate]:
+        try:
+            found = self._looked_up()
+        except (OSError, UnicodeError) as error:  # UnicodeError: a label that no name can have
+            if not self._known:
+                raise BrokerError("dns", dns_reason(error)) from error
+            return [(_family(host), (host, self.address.port)) for host in self._known]
+        return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+    def _looked_up(self) -> Found:
+        """getaddrinfo has no deadline: one that hangs is left behind in its thread, and no second one is started."""
+        if self._lookup is None or self._lookup.done():
+            self._lookup = Future()
+            threading.Thread(target=self._look_up, args=(self._lookup,), name="resolve-broker", daemon=True).start()
+        return self._lookup.result(LOOKUP_DEADLINE_S)
+
+    def _look_up(self, lookup: "Future[Found]") -> None:
+        try:
+            lookup.set_result(self._resolve(self.address.host, self.address.port, 0, socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits, not swallowed
+            lookup.set_exception(error)
+
+    def _remember(self, winner: Candidate, candidates: list[Candidate]) -> None:
+        """A portal that answers in the broker's stead got no further than TLS, and is not remembered."""
+        hosts = [str(sockaddr[0]) for _, sockaddr in (winner, *candidates)]
+        known = [host for host in dict.fromkeys(hosts) if host != self.address.host][:_MOST_REMEMBERED]
+        if known == self._known:
+            return
+        self._known = known
+        if self._memory is not None and not is_loopback(self.address.host):
+            with contextlib.suppress(OSError):  # a full or broken disk is told elsewhere, and holds up no connection
+                replacement = self._memory.with_suffix(".new")
+                replacement.write_text("\n".join([self._name, *known, ""]))
+                replacement.rename(self._memory)
 
     def _wrap(self, connection: socket.socket) -> ssl.SSLSocket:
         connection.settimeout(TLS_TIMEOUT_S)
@@ -132,6 +163,29 @@ class Dialer:
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             connection.close()
             raise BrokerError("tls", tls_reason(error)) from error
+
+
+def _read_addresses(file: Path | None, name: str) -> list[str]:
+    """What was remembered for `name`; nothing from a file that is missing, damaged or another broker's."""
+    if file is None:
+        return []
+    try:
+        of_name, *hosts = file.read_text().split()
+    except (OSError, ValueError):
+        return []
+    return [host for host in hosts[:_MOST_REMEMBERED] if of_name == name and _is_address(host)]
+
+
+def _family(host: str) -> int:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _is_address(text: str) -> bool:
+    try:
+        socket.inet_pton(_family(text), text)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def tls_context(address: BrokerAddress) -> ssl.SSLContext:

@@ -100,6 +100,32 @@ class Namespace:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "resolv.conf").write_text(f"nameserver {address}\n")
 
+    # --- what lies behind the box ---
+
+    def beyond(self, *addresses: str) -> None:
+        """Hosts that the booth reaches by way of the box: they are the box's own, so servers there are `at_the_box`."""
+        for address in addresses:
+            _ip("-n", self.box, "address", "add", f"{address}/32", "dev", "lo")
+
+    def swallow(self, *addresses: str) -> None:
+        """A black hole: what is sent there is dropped, and nobody is told. Open connections hang too."""
+        for address in addresses:
+            _ip("-n", self.box, "address", "delete", f"{address}/32", "dev", "lo")
+            _ip("-n", self.box, "route", "add", "blackhole", f"{address}/32")
+
+    def spit_out(self, *addresses: str) -> None:
+        for address in addresses:
+            _ip("-n", self.box, "route", "delete", "blackhole", f"{address}/32")
+            _ip("-n", self.box, "address", "add", f"{address}/32", "dev", "lo")
+
+    def broken_ipv6(self, network: str) -> None:
+        """The booth has an IPv6 address and a default route, as from any box; all that is sent to `network` is lost."""
+        self.run("sh", "-c", "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+        _ip("-n", self.box, "-6", "address", "add", "2001:db8:1::1/64", "dev", "lan0", "nodad")
+        _ip("-n", self.box, "-6", "route", "add", "blackhole", network)
+        _ip("-n", self.booth, "-6", "address", "add", "2001:db8:1::20/64", "dev", "eth0", "nodad")
+        _ip("-n", self.booth, "-6", "route", "add", "default", "via", "2001:db8:1::1", "dev", "eth0")
+
     # --- programs in it ---
 
     def inside(self, *command: str) -> tuple[str, ...]:

@@ -1,23 +1,31 @@
 """The network chain: who is blamed, which interface counts, and what lies beyond the cable."""
 
 import asyncio
+import contextlib
+import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from agent.contract.typed import Invalid, build
+from agent.devices import reach
 from agent.devices.netlink import DefaultRoute, Interface, NetworkState
 from agent.devices.sysfs import KernelFiles
 from agent.peripherals import network
 from agent.peripherals.network import PERIPHERAL, NetworkSource, Options, uplink
 from agent.peripherals.surroundings import BrokerView
+from agent.rules.declaration import Reading
+from agent.rules.health import Judgement, Now, judge
 from agent.simulator.check_page import CheckPage, Mood
 from agent.simulator.machine import SimulatedLinks
+from agent.simulator.mosquitto import free_port
 from tests.peripherals.surroundings import Around, Recorded
 
 FINE: dict[str, Any] = {fact.name: None for fact in PERIPHERAL.facts} | {
@@ -109,6 +117,18 @@ def test_a_wrong_check_url_is_answered_with_what_to_write(url: str) -> None:
         build(Options, {"check_url": url}, "peripherals.network")
 
 
+def test_f23_a_link_that_flaps_is_one_finding_that_stands() -> None:
+    judgement, said = Judgement(), []
+    for turn in range(40):
+        found = PERIPHERAL.findings_of(Reading(FINE | {"carrier": turn % 2 == 1}), Options())
+        judgement, changes = judge(judgement, found, PERIPHERAL.finding_kinds, Now(turn * 2.5, "2026-12-01T12:00:00.000Z"))
+        said += [change.what for change in changes]
+    assert said == ["raised"]
+    assert judgement.due_in_s(PERIPHERAL.finding_kinds, Now(39 * 2.5, "")) == 3.0
+    judgement, changes = judge(judgement, [], PERIPHERAL.finding_kinds, Now(39 * 2.5 + 3, "2026-12-01T12:00:00.000Z"))
+    assert ([change.what for change in changes], judgement.status) == (["cleared"], "ok")
+
+
 # --- which interface counts ---
 
 
@@ -171,10 +191,10 @@ class Probed:
         self.source = NetworkSource(self.options, self.around.view, self.signals)
 
     async def facts(self) -> dict[str, Any]:
-        return PERIPHERAL.all_facts(await self.source.probe())
+        return PERIPHERAL.all_facts(await self.source.probe(active=False))
 
     async def codes(self) -> list[str]:
-        return [item.code for item in PERIPHERAL.findings_of(await self.source.probe(), self.options)]
+        return [item.code for item in PERIPHERAL.findings_of(await self.source.probe(active=False), self.options)]
 
 
 @asynccontextmanager
@@ -220,6 +240,59 @@ async def test_a_silent_page_is_given_up_in_time_and_blamed_on_nobody_while_the_
         probed.around.broker = BrokerView("connect:timeout", "broker.example")
         assert await probed.codes() == ["gateway-unreachable"]
         await probed.source.close()
+
+
+@contextlib.contextmanager
+def swallowing(host: str, port: int) -> Iterator[None]:
+    """An address that answers nothing: the queue of its port is full, and the kernel drops what comes."""
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.socket())
+        listening.bind((host, port))
+        listening.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex((host, port))
+        yield
+
+
+async def test_f27_an_address_that_swallows_everything_costs_the_check_a_head_start_and_no_time_out() -> None:
+    async with check_page() as page:
+        probed = Probed(Options(check_url=page.url.replace("127.0.0.1", "check.example")))
+        probed.around.resolve = _several("127.0.0.2", "127.0.0.1")
+        with swallowing("127.0.0.2", urlsplit(page.url).port or 0):
+            started_s = time.monotonic()
+            assert (await probed.facts())["check"] == "ok"
+            assert 0.25 <= time.monotonic() - started_s < 3
+        await probed.source.close()
+
+
+async def test_f27_an_address_that_cannot_be_reached_costs_the_check_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.devices.reach.HEAD_START_S", 60.0)
+    async with check_page() as page:
+        probed = Probed(Options(check_url=page.url.replace("127.0.0.1", "check.example")))
+        probed.around.resolve = _several("127.0.0.2", "127.0.0.3", "127.0.0.1")
+        async with asyncio.timeout(5):
+            assert (await probed.facts())["check"] == "ok"
+        await probed.source.close()
+
+
+async def test_of_several_addresses_that_fail_the_one_that_says_most_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.devices.reach._ADDRESS_TIMEOUT_S", 0.3)
+    port = free_port()
+    probed = Probed(Options(check_url=f"http://check.example:{port}/204"))
+    with swallowing("127.0.0.2", port):
+        for addresses in (("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "127.0.0.2")):
+            probed.around.resolve = _several(*addresses)
+            assert (await probed.facts())["check"] == "connect:refused"
+        probed.around.resolve = _several("127.0.0.2")
+        assert (await probed.facts())["check"] == "connect:timeout"
+    await probed.source.close()
+
+
+def test_f27_dead_addresses_of_ipv6_do_not_hide_the_one_of_ipv4() -> None:
+    assert reach._interleaved(["2001:db8::1", "2001:db8::2", "192.0.2.1"]) == ["2001:db8::1", "192.0.2.1", "2001:db8::2"]
+    assert reach._interleaved(["192.0.2.1", "192.0.2.2", "2001:db8::1"]) == ["192.0.2.1", "2001:db8::1", "192.0.2.2"]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +348,13 @@ async def _here(_: str) -> list[str]:
     return ["127.0.0.1"]
 
 
+def _several(*addresses: str) -> Callable[[str], Awaitable[list[str]]]:
+    async def resolve(_: str) -> list[str]:
+        return list(addresses)
+
+    return resolve
+
+
 async def test_without_a_cable_nothing_beyond_is_asked_for() -> None:
     probed = Probed(Options(check_url="http://check.example/204"))
 
@@ -289,7 +369,7 @@ async def test_without_a_cable_nothing_beyond_is_asked_for() -> None:
 
 async def test_a_pulled_cable_is_reported_at_once_and_its_return_worth_a_probe() -> None:
     probed = Probed()
-    await probed.source.probe()
+    await probed.source.probe(active=False)
     probed.links.change(cable=False)
     assert [item.code for item in PERIPHERAL.findings_of(probed.signals.reports[-1], probed.options)] == ["no-carrier"]
     reports, wakes = len(probed.signals.reports), probed.signals.wakes
@@ -312,7 +392,7 @@ async def test_a_dead_box_is_gateway_unreachable_unless_a_distant_broker_proves_
 @pytest.mark.parametrize("trouble", ["dns", "box", "broker"])
 async def test_while_something_is_wrong_it_is_asked_more_often(trouble: str) -> None:
     probed = Probed()
-    await probed.source.probe()
+    await probed.source.probe(active=False)
     assert probed.source.interval_s() == 60.0
     if trouble == "box":
         probed.links.change(box=False)
@@ -320,7 +400,7 @@ async def test_while_something_is_wrong_it_is_asked_more_often(trouble: str) -> 
         probed.around.broker = BrokerView("connect:refused", "127.0.0.1")
     else:
         probed.around.broker = BrokerView("dns:no-answer", "broker.example")
-    await probed.source.probe()
+    await probed.source.probe(active=False)
     assert probed.source.interval_s() == 10.0
     await probed.source.close()
 
@@ -347,6 +427,24 @@ async def test_f25_a_lookup_that_hangs_is_left_behind_and_no_second_one_started(
     await probed.source.close()
 
 
+async def test_f25_who_waits_for_a_lookup_that_hung_says_no_other_reason_than_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """libc gives up on a silent server some seconds after us, with other words: one trouble, one reason."""
+    monkeypatch.setattr("agent.peripherals.network._DNS_DEADLINE_S", 0.1)
+    probed = Probed()
+    probed.around.broker = BrokerView("connected", "broker.example", "192.0.2.20")
+    answered: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+    async def resolve(_: str) -> list[str]:
+        return await answered
+
+    probed.around.resolve = resolve
+    assert (await probed.facts())["dns"] == "timeout"
+    asyncio.get_running_loop().call_later(0.05, answered.set_exception, socket.gaierror(socket.EAI_AGAIN, "no answer"))
+    assert (await probed.facts())["dns"] == "timeout"
+    assert (await probed.facts())["dns"] == "no-answer"  # a new lookup, and this one is answered so at once
+    await probed.source.close()
+
+
 async def test_f25_a_lookup_that_fails_after_everybody_left_is_no_unhandled_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.peripherals.network._DNS_DEADLINE_S", 0.05)
     unhandled: list[Any] = []
@@ -361,7 +459,7 @@ async def test_f25_a_lookup_that_fails_after_everybody_left_is_no_unhandled_erro
     probed.around.resolve = resolve
     assert await probed.codes() == ["dns-failure"]
     await asyncio.sleep(0.2)
-    await probed.source.probe()
+    await probed.source.probe(active=False)
     await probed.source.close()
     await asyncio.sleep(0.01)
     assert unhandled == []
