@@ -7,7 +7,7 @@ ARGS   ?=
 PYTHON ?= python3
 
 # What `make run` and everything else needs from the system; apt is asked only for what is missing.
-BUILD_PACKAGES := python3 python3-venv python3-dev gcc pkg-config libsystemd-dev libsane-dev
+BUILD_PACKAGES := python3 python3-venv python3-dev gcc linux-libc-dev pkg-config libsystemd-dev libsane-dev
 BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
 TEST_PACKAGES  := alsa-utils cups-ipp-utils faketime iproute2 openssl sane-utils strace
 CHECK_PACKAGES := systemd udev shellcheck

@@ -1,6 +1,7 @@
 """A citizen is at the booth: nothing is opened, printed, scanned or filmed; what tells by itself is still heard."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ def begin_session(w: World) -> int:
     descriptor = open_lock(w.runtime_dir)
     assert try_lock(descriptor)
     return descriptor
+
+
+def is_ok(w: World, name: str) -> bool:
+    return bool(w.observer.last(f"health/{name}")["status"] == "ok")
 
 
 def eyes(scanner: Scanner, camera: Camera) -> dict[str, Any]:
@@ -35,7 +40,7 @@ async def test_a_booth_that_starts_in_a_session_goes_online_and_touches_nothing_
         await w.start_agent()
         await w.until(lambda: w.observer.last("service/visio"), "the services")
         for name in ("scanner", "camera", "receipt-printer"):
-            health = await w.until(lambda name=name: w.observer.last(f"health/{name}"), f"{name} said to be unknown")
+            health = await w.until(partial(w.observer.last, f"health/{name}"), f"{name} said to be unknown")
             assert (health["status"], health["checked_at"], health["findings"]) == ("unknown", None, []), name
         assert w.observer.last("service/scan") == "unknown"
         assert w.observer.last("health/board")["status"] == "ok"
@@ -44,7 +49,7 @@ async def test_a_booth_that_starts_in_a_session_goes_online_and_touches_nothing_
 
         os.close(session)
         for name in ("scanner", "camera", "receipt-printer"):
-            await w.until(lambda name=name: w.observer.last(f"health/{name}")["status"] == "ok", f"{name} looked at afterwards")
+            await w.until(partial(is_ok, w, name), f"{name} looked at afterwards")
         assert filmed.exists()
         assert w.observer.last("service/scan") == "ok"
 

@@ -78,17 +78,21 @@ class Workers:
             worker.gone.add_done_callback(lambda _: self._alive.discard(worker))
             try:
                 return await worker.answer(deadline_s)
-            finally:
-                if not worker.gone.done():
-                    await self._write_off(device, worker, freed)
+            except WorkerFailed:
+                if worker.gone.done() or await self._ended(device, worker, freed):
+                    raise
+                raise WorkerFailed("wedged", {"pid": worker.pid}) from None
+            except asyncio.CancelledError:
+                await self._ended(device, worker, freed)
+                raise
 
     def close(self) -> None:
         """Kill what is left."""
         for worker in list(self._alive):
             worker.close()
 
-    async def _write_off(self, device: str, worker: "_Worker", freed: Callable[[], None]) -> None:
-        """Kill it, and give the kernel a moment."""
+    async def _ended(self, device: str, worker: "_Worker", freed: Callable[[], None]) -> bool:
+        """Kill it, and give the kernel a moment; False: it is written off."""
         self._stuck[device] = worker
 
         def gone(_: object) -> None:
@@ -103,7 +107,7 @@ class Workers:
                 await asyncio.shield(worker.gone)
         except TimeoutError:
             written_off = True
-            raise WorkerFailed("wedged", {"pid": worker.pid}) from None
+        return not written_off
 
 
 class _Worker:

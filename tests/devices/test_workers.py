@@ -215,6 +215,24 @@ async def test_f67_a_worker_that_cannot_be_killed_is_written_off_and_no_second_o
     assert workers.alive == 0
 
 
+async def test_a_caller_that_gives_up_on_one_that_cannot_be_killed_is_let_go(tmp_path: Path) -> None:
+    unkillable: list[int] = []
+    workers = Workers(kill=unkillable.append)
+    note = tmp_path / "pids"
+    asked = asyncio.ensure_future(call(workers, "hang", {"note": str(note)}))
+    async with asyncio.timeout(10):
+        while not note.exists() or not note.read_text():
+            await asyncio.sleep(0.01)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert (await failure(workers, "echo")).code == "wedged"
+    kill_group(unkillable[0])
+    async with asyncio.timeout(5):
+        while workers.alive:
+            await asyncio.sleep(0.01)
+
+
 async def test_the_loop_goes_on_while_a_worker_hangs(tmp_path: Path) -> None:
     workers = Workers()
     asked = asyncio.ensure_future(failure(workers, "hang", {"note": str(tmp_path / "pids")}, deadline_s=1.5))

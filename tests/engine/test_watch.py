@@ -146,4 +146,4 @@ async def test_a_device_that_does_not_stop_talking_is_heard_at_a_bounded_rate_an
         # A quiet device is heard at once again.
         await asyncio.sleep(1.1)
         watch.report(Reading({"broken": False}))
-        assert watch.judgement.status == "ok"
+        assert str(watch.judgement.status) == "ok"
