@@ -19,6 +19,8 @@ from agent.contract.words import printable
 
 RESULT_LIMIT: Final = 64 * 1024  # bytes of an answer
 _SAID_LIMIT: Final = 2048  # bytes that are kept of what a dying library wrote
+_READ_BYTES: Final = 16 * 1024
+_READS_AT_END: Final = RESULT_LIMIT // _READ_BYTES + 2  # bounded: a child that fled into a session of its own may go on writing
 _DIES_WITHIN_S: Final = 2.0  # after SIGKILL; what is still there then is stuck in the kernel
 _CLOSES_WITHIN_S: Final = 0.2
 
@@ -166,26 +168,29 @@ class _Worker:
         self._let_go()
         self.gone.cancel()
 
-    def _readable(self, stream: Any) -> None:
+    def _readable(self, stream: Any) -> bool:
+        """Take what is there; False where nothing is."""
         collected, limit = self._outputs[stream]
         try:
-            data = os.read(stream.fileno(), 16384)
+            data = os.read(stream.fileno(), _READ_BYTES)
         except BlockingIOError:
-            return
+            return False
         if not data:
             asyncio.get_running_loop().remove_reader(stream.fileno())
-            return
+            return False
         collected += data
         if len(collected) > limit:
             if collected is self._answer:
                 self.end()  # it is not what we asked for
             del collected[:-limit]
+        return True
 
     def _exited(self) -> None:
         self._kill(self.pid)  # whatever it started and left behind; it is still ours to name until it is reaped
         for stream in self._outputs:
-            if not stream.closed:
-                self._readable(stream)
+            for _ in range(_READS_AT_END):  # what it wrote before it ended is still in the pipe
+                if not self._readable(stream):
+                    break
         self._let_go()
         status = self._process.wait()
         if not self.gone.done():
