@@ -8,8 +8,10 @@ import signal
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent import VERSION
 from agent.boothctl import pages
@@ -60,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ls = acts.add_parser("ls", parents=[common], help="a line for each booth")
     ls.add_argument("--area", type=_area, help="only this area")
-    ls.add_argument("--red", action="store_true", help="only booths with a fault, or lost")
+    ls.add_argument("--red", action="store_true", help="only booths with a fault, or lost in opening hours")
     ls.set_defaults(act=_ls)
     show = acts.add_parser("show", parents=[common], help="everything of one booth")
     show.add_argument("booth", type=_booth)
@@ -108,9 +110,17 @@ async def _ls(options: argparse.Namespace, address: BrokerAddress) -> int:
     fleet = await _retained(options, address, options.area or "+", "+")
     if fleet is None:
         return EXIT_NO_ANSWER
-    booths = [booth for booth in fleet.sorted() if booth.red or not options.red]
+    booths = [booth for booth in fleet.sorted() if not options.red or booth.is_red(_local_time(booth.hours.tz))]
     _print(options, [booth.as_json() for booth in booths], lambda: pages.booth_list(booths))
     return EXIT_DONE
+
+
+def _local_time(zone: str) -> datetime:
+    """What the clock in the shop shows now."""
+    try:
+        return datetime.now(ZoneInfo(zone)).replace(tzinfo=None)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # whatever a booth calls its zone
+        return datetime.now(UTC).replace(tzinfo=None)
 
 
 async def _show(options: argparse.Namespace, address: BrokerAddress) -> int:

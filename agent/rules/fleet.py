@@ -2,13 +2,16 @@
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from agent.contract.decode import decode_object
 from agent.contract.messages import kind_of
+from agent.contract.state import Hours
 from agent.contract.topics import Topic
-from agent.contract.typed import build
+from agent.contract.typed import Invalid, build
 from agent.contract.words import printable
+from agent.rules.hours import is_open
 
 _MAX_BYTES: Final = 1024 * 1024
 
@@ -40,9 +43,19 @@ class BoothPicture:
         return self.said_services
 
     @property
-    def red(self) -> bool:
-        """Whether somebody has to do something: an alarm of severity fault, or a booth that went dark."""
-        return self.word == "lost" or any(alarm.get("severity") == "fault" for alarm in self.alarms.values())
+    def hours(self) -> Hours:
+        """The opening hours in its `meta`; without any, it is always open."""
+        try:
+            return build(Hours, self.meta.get("hours"), unknown="ignore")
+        except Invalid:
+            return Hours("UTC", {}, {})
+
+    def is_red(self, local: datetime) -> bool:
+        """Whether somebody has to do something at the booth's local time: an alarm of severity fault, or a booth that is dark
+        when it should be open. At night the shop's master switch is off."""
+        if self.word == "lost":
+            return is_open(self.hours, local)
+        return any(alarm.get("severity") == "fault" for alarm in self.alarms.values())
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,7 @@
 """The picture that a technician sees, put together from messages that anybody may have sent."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from agent.contract.topics import Topic
 from agent.rules.fleet import BoothPicture, Fleet, message_line
 
+NOON = datetime.fromisoformat("2026-12-07T12:00")  # a Monday
+MIDNIGHT = datetime.fromisoformat("2026-12-07T00:00")
 ROOT = "booth/v1/61/61-0007"
 WHEN = "2026-10-06T12:32:00.000Z"
 ALARM: dict[str, Any] = {
@@ -69,7 +72,7 @@ def test_a_booth_is_what_it_said_last() -> None:
     assert booth.services == {"print": "down"}
     assert booth.health == {"receipt-printer": HEALTH}
     assert booth.as_json()["alarms"] == [ALARM]
-    assert booth.red
+    assert booth.is_red(NOON)
 
 
 def test_a_booth_that_has_said_nothing_of_itself_is_unknown() -> None:
@@ -78,7 +81,18 @@ def test_a_booth_that_has_said_nothing_of_itself_is_unknown() -> None:
 
 def test_a_lost_booth_is_red_and_none_of_its_services_is_known() -> None:
     booth = Heard(("service/print", "ok"), ("state", state("online")), ("state", state("lost"))).booth
-    assert (booth.word, booth.red, booth.services) == ("lost", True, {"print": "unknown"})
+    assert (booth.word, booth.is_red(NOON), booth.services) == ("lost", True, {"print": "unknown"})
+
+
+def test_f81_a_booth_that_the_master_switch_turned_off_at_night_is_no_ones_task() -> None:
+    hours = {"tz": "Europe/Paris", "week": {"mon": ["07:00-12:30"]}, "exceptions": {}}
+    booth = Heard(("state", state("lost"))).booth
+    booth.meta = {"hours": hours}
+    assert not booth.is_red(MIDNIGHT)
+    assert booth.is_red(NOON)
+    for unknown in (None, {}, {"tz": 5}):
+        booth.meta = {"hours": unknown}
+        assert booth.is_red(MIDNIGHT)  # not knowing when it closes is no reason to overlook it
 
 
 def test_whatever_order_its_retained_messages_arrive_in() -> None:
@@ -88,7 +102,7 @@ def test_whatever_order_its_retained_messages_arrive_in() -> None:
 
 def test_an_asleep_booth_is_not_red() -> None:
     booth = Heard(("service/print", "ok"), ("state", state("asleep"))).booth
-    assert (booth.red, booth.services) == (False, {"print": "unknown"})
+    assert (booth.is_red(NOON), booth.services) == (False, {"print": "unknown"})
 
 
 def test_a_lost_of_another_session_is_stale() -> None:
@@ -104,12 +118,14 @@ def test_a_lost_of_another_session_is_stale() -> None:
 def test_a_cleared_alarm_is_gone_and_the_booth_no_longer_red() -> None:
     heard = Heard(("state", state("online")), ("alarm/receipt-printer/media-empty", ALARM))
     assert heard.say("alarm/receipt-printer/media-empty", b"") is not None
-    assert (heard.booth.alarms, heard.booth.red) == ({}, False)
+    assert (heard.booth.alarms, heard.booth.is_red(NOON)) == ({}, False)
     heard.say("alarm/receipt-printer/media-empty", b"")
 
 
 def test_a_warning_is_not_red() -> None:
-    assert not Heard(("state", state("online")), ("alarm/receipt-printer/media-empty", ALARM | {"severity": "warning"})).booth.red
+    assert not Heard(
+        ("state", state("online")), ("alarm/receipt-printer/media-empty", ALARM | {"severity": "warning"})
+    ).booth.is_red(NOON)
 
 
 @pytest.mark.parametrize(("topic", "payload"), [("service/print", "ok"), ("led", "broken"), ("health/receipt-printer", HEALTH)])
