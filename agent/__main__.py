@@ -1,4 +1,4 @@
-"""`booth-agent run | check-config | probe | light | demo`."""
+"""`booth-agent run | check-config | probe | slip | light | demo`."""
 
 import argparse
 import asyncio
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="booth-agent", description="The daemon inside a public-service booth.", formatter_class=_HelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"booth-agent {VERSION}")
-    acts = parser.add_subparsers(required=True, metavar="run | check-config | probe | light | demo", parser_class=_Parser)
+    acts = parser.add_subparsers(required=True, metavar="run | check-config | probe | slip | light | demo", parser_class=_Parser)
 
     run = acts.add_parser("run", help="the daemon")
     _add_config(run)
@@ -53,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--state-dir", type=Path, metavar="DIR", help="whose disk to judge (else STATE_DIRECTORY)")
     _add_runtime_dir(probe)
     probe.set_defaults(act=_probe)
+
+    slip = acts.add_parser("slip", help="print a few lines on a receipt printer: paper, accents, cutter")
+    slip.add_argument("peripheral", nargs="?", metavar="PERIPHERAL", help="which one, where there are several")
+    _add_config(slip)
+    _add_runtime_dir(slip)
+    slip.set_defaults(act=_slip)
 
     light = acts.add_parser("light", help="show a word on the booth's light: to try its wiring; `starting` stays")
     light.add_argument("word", choices=get_args(LightWord), metavar="WORD", help=", ".join(get_args(LightWord)))
@@ -150,6 +156,31 @@ def _probe(options: argparse.Namespace) -> int:
         print(json.dumps(readings if options.peripheral is None else readings[0], ensure_ascii=False, indent=1))
     else:
         print(probe.table(readings))
+    return EXIT_DONE
+
+
+def _slip(options: argparse.Namespace) -> int:
+    from agent import slip  # noqa: PLC0415
+    from agent.machine import Machine  # noqa: PLC0415
+
+    settings = _settings(options)
+    if settings is None:
+        return EXIT_FAILED
+    printers = [item for item in settings.peripherals if item.peripheral.kind == slip.KIND]
+    chosen = [item for item in printers if options.peripheral in (None, item.name)]
+    if len(chosen) != 1:
+        names = ", ".join(item.name for item in printers) or "none"
+        print(f"booth-agent: name one receipt printer; there are {names}", file=sys.stderr)
+        return EXIT_USAGE
+    runtime_dir = _runtime_dir(options, Path("/tmp"))  # noqa: S108 - by hand, without systemd's: a lock that nobody else has
+    if runtime_dir is None:
+        return EXIT_FAILED
+    try:
+        asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, Machine().files))
+    except slip.NotPrinted as error:
+        print(f"booth-agent: no slip from {chosen[0].name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"A slip was sent to {chosen[0].name}: look at it.")
     return EXIT_DONE
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from agent.contract.alarm import Text
 from agent.contract.health import FactValue
-from agent.contract.typed import Check, Range
+from agent.contract.typed import Check, Pattern, Range
 from agent.devices.escpos.codec import Status
 from agent.devices.escpos.printer import NotResponding, StatusPrinter
 from agent.devices.lines import Absent, LineAddress, Taken, open_line
@@ -28,12 +28,16 @@ _TROUBLED_S: Final = 2.0  # between questions to a printer that is offline or mu
 
 @dataclass(frozen=True)
 class Options:
-    """`poll_s`: a printer that cannot push is asked this often; `check_s`: one that can, is it still there."""
+    """`poll_s`: a printer that cannot push is asked this often; `check_s`: one that can, is it still there.
+
+    `profile`: the model, as python-escpos names it, for what is printed on it.
+    """
 
     device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")]
     poll_s: Annotated[float, Range(1, 15)] = 15.0
     check_s: Annotated[float, Range(1, 3600)] = 60.0
     absent_s: Annotated[float, Range(1, 10)] = 5.0
+    profile: Annotated[str, Pattern("[A-Za-z0-9_-]{1,40}", "a profile of python-escpos, such as TM-T88III")] = "default"
 
 
 def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed]:
