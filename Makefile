@@ -66,6 +66,8 @@ lock: setup ## pin every dependency again, with hashes
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	    --no-annotate --custom-compile-command "make lock" setup.cfg --all-extras -o requirements/dev.lock
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --no-annotate --custom-compile-command "make lock" setup.cfg --extra scanner --extra receipts --extra gpio -o requirements/booth.lock
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	    --no-annotate --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.lock
 
 clean: ## forget .venv/ and every cache
