@@ -12,7 +12,7 @@ BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
 TEST_PACKAGES  := alsa-utils cups-ipp-utils faketime iproute2 openssl sane-utils strace
 CHECK_PACKAGES := systemd udev shellcheck
 
-.PHONY: help setup run test check bench lock schema runbook clean
+.PHONY: help setup run test test-system check bench lock schema runbook reference clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,7 @@ check: setup ## types, lint, import rules, units, generated files
 	sh systemd/check
 	$(BIN)/python -m agent.contract.schema --check docs/contract.schema.json
 	$(BIN)/python docs/runbook/index.py --check
+	$(BIN)/python docs/reference.py --check
 
 bench: setup ## measure, compare with a peer, and write docs/performance.md
 	@sh provisioning/system-packages $(TEST_PACKAGES)
@@ -58,6 +59,9 @@ schema: setup ## write docs/contract.schema.json from the types
 
 runbook: setup ## write docs/runbook/README.md from the declarations
 	$(BIN)/python docs/runbook/index.py
+
+reference: setup ## write docs/peripherals.md and docs/agent.schema.json from the declarations
+	$(BIN)/python docs/reference.py
 
 lock: setup ## pin every dependency again, with hashes
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -216,5 +216,5 @@ PERIPHERAL = Peripheral(
     ),
     find=find,
     open=AudioSource,
-    deadline_s=20.0,
+    deadline_s=15.0,
 )  # fmt: skip

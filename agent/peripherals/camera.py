@@ -245,5 +245,5 @@ PERIPHERAL = Peripheral(
     ),
     find=find,
     open=CameraSource,
-    deadline_s=20.0,
+    deadline_s=19.0,
 )  # fmt: skip

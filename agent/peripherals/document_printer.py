@@ -69,7 +69,7 @@ def find(facts: Mapping[str, FactValue], options: Options) -> Iterable[Observed]
     found = {item.code: item for item in _toner(facts)}
     for reason in _current(facts):
         code = code_of(reason)
-        if code is not None and not (code == "offline" and facts["present"]):  # plugged in: SNMP knows less
+        if code is not None and not _contradicted(code, facts):
             found[code] = Observed(code, {"reason": reason} if code == "other" else found.get(code, Observed(code)).detail)
     yield from found.values()
     stopped = facts["state"] == "stopped" or facts["accepting"] is False
@@ -79,6 +79,14 @@ def find(facts: Mapping[str, FactValue], options: Options) -> Iterable[Observed]
     explained = stopped or facts["present"] is False or not found.keys().isdisjoint(HANDS)
     if isinstance(stalled_s, int | float) and stalled_s >= options.job_stuck_s and not explained:
         yield Observed("job-stuck", {"job_stalled_s": stalled_s} | stale)
+
+
+def _contradicted(code: str, facts: Mapping[str, FactValue]) -> bool:
+    """Whether something that is measured knows better than a reason, which may be left over."""
+    if code == "offline":
+        return facts["present"] is True  # plugged in: SNMP knows less
+    level_pct = facts["toner_lowest_pct"]
+    return code == "toner-low" and isinstance(level_pct, int | float) and level_pct > _REPLACED_AT_PCT
 
 
 def _current(facts: Mapping[str, FactValue]) -> list[str]:

@@ -236,5 +236,5 @@ PERIPHERAL = Peripheral(
     ),
     find=find,
     open=ScannerSource,
-    deadline_s=25.0,
+    deadline_s=23.0,
 )  # fmt: skip

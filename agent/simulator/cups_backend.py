@@ -24,6 +24,8 @@ def main() -> int:
         return 0
     said: set[str] = set()
     levels = None
+    if json.loads(CONTROL.read_text())["takes_back"]:
+        say("STATE: none")  # what the backend before this one said may have been mended meanwhile
     while True:
         printer = json.loads(CONTROL.read_text())
         wanted = set(printer["reasons"])

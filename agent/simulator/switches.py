@@ -85,7 +85,7 @@ def of_document_printer(cups: Cups) -> tuple[Switch, ...]:
 
         async def set_(broken: bool) -> None:
             cups.change(**(broken_as if broken else whole))
-            if broken:
+            if broken or "toner_pct" in broken_as:  # a job that waits goes on by itself
                 await cups.print_something()
 
         return set_
@@ -103,7 +103,7 @@ def of_document_printer(cups: Cups) -> tuple[Switch, ...]:
         Switch(kind, "P", "sheets-out", "sheets-in", "a form is printed, the tray is empty", trouble(paper="out")),
         Switch(kind, "J", "sheet-jammed", "sheet-freed", "a form is printed and jams", trouble(jammed=True)),
         Switch(kind, "C", "door-open", "door-closed", "a form is printed with the door open", trouble(cover_open=True)),
-        Switch(kind, "T", "toner-low", "toner-changed", "a form is printed with 3 % of toner", trouble(toner_pct=3)),
+        Switch(kind, "T", "toner-low", "toner-changed", "a form is printed with 3 % of toner, one with a new cartridge", trouble(toner_pct=3)),
         Switch(kind, "H", "job-stuck", "job-moves", "a form is printed and stands still", trouble(held=True)),
         Switch(kind, "Q", "queue-stopped", "queue-started", "the queue is stopped", stop_queue),
         Switch(kind, "L", "queue-lost", "queue-found", "the queue is deleted", lose_queue),

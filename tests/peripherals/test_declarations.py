@@ -1,5 +1,6 @@
 """What every declaration owes the engine and its readers, whichever peripherals there are."""
 
+import contextlib
 import inspect
 import itertools
 import re
@@ -7,20 +8,29 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.contract.words import FixBy, Severity
 from agent.peripherals import declared
 from agent.peripherals.declaration import Peripheral
-from agent.rules.declaration import FactType, Unreadable
+from agent.peripherals.printer_reasons import KNOWN
+from agent.rules.declaration import Fact, FactType, Unreadable
 from agent.rules.declaration import Reading as RulesReading
 
 KINDS = pytest.mark.parametrize("peripheral", declared().values(), ids=lambda peripheral: peripheral.kind)
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook"
+UNITS = {"°C": "_c", "%": "_pct", "bytes": "_bytes", "ms": "_ms", "s": "_s", "V": "_v", "dBm": "_dbm"}
+LINE: Final = 80  # the light's companion: one line on a ticket or a small screen
+CITIZEN_WAITS_S: Final = 60.0  # contract §12
 
-# Words that a string fact can hold and that `find` compares with; everything else is unknown to it.
+# Words that a string fact can hold and that `find` compares with, everything else being unknown to it; and for facts that
+# matter little together, fewer values than their type has: every combination of a kind's facts is tried.
+_SOUND = (None, "ok", "absent", "muted", "taken")
 WORDS: dict[str, tuple[Any, ...]] = {
     "paper": ("adequate", "low", "empty"),
     "error": (None, "cutter", "recoverable", "unrecoverable", "auto-recoverable"),
@@ -31,7 +41,26 @@ WORDS: dict[str, tuple[Any, ...]] = {
     "gateway_reachable": (None, True, False),
     "check_ms": (None,),
     "interface": ("eth0",),
-}
+    "storage_free_bytes": (None,),
+    "scheduler": (True, False),
+    "queue": (True, False),
+    "trouble": (None,),
+    "present": (None, True, False),
+    "state": (None, "idle", "stopped"),
+    "accepting": (None, True, False),
+    "reasons": (None, *(f"{reason}-error" for reason in KNOWN), "media-low-report,vendor-specific"),
+    "stale_reasons": (None, "media-jam-error"),
+    "queued_jobs": (None,),
+    "toner_lowest": (None,),
+    "status": (
+        None, "ok", "jammed", "cover-open", "no-docs", "busy", "io-error", "access-denied", "warming-up", "no-memory", "invalid",
+        "end-of-file", "something new",
+    ),
+    "cover_open": (None, True, False),
+    "microphone": _SOUND,
+    "speaker": _SOUND,
+    "running": (None, True, False),
+}  # fmt: skip
 OF_TYPE: dict[str, tuple[Any, ...]] = {
     "boolean": (True, False),
     "integer": (None, 0, 10**9),
@@ -53,11 +82,38 @@ def options_of(peripheral: Peripheral) -> Any:
     return peripheral.options(**dict.fromkeys(needed, "tcp://127.0.0.1:9100"))
 
 
+def any_facts(peripheral: Peripheral) -> st.SearchStrategy[dict[str, Any]]:
+    """Facts as a source could report them: each measured or not, words that are known, any number."""
+    return st.fixed_dictionaries({fact.name: _any_value(fact) for fact in peripheral.facts})
+
+
+def _any_value(fact: Fact) -> st.SearchStrategy[Any]:
+    known = st.sampled_from((None, *WORDS.get(fact.name, OF_TYPE[fact.type])))
+    numbers = {"integer": st.integers(-(10**6), 10**6), "number": st.floats(allow_nan=False, allow_infinity=False)}
+    return known | numbers.get(fact.type, st.none())
+
+
 @KINDS
 def test_every_finding_that_can_be_found_is_declared_and_every_declared_one_can_be_found(peripheral: Peripheral) -> None:
     options = options_of(peripheral)
     found = {item.code for facts in every_state(peripheral) for item in peripheral.find(facts, options)}
-    assert found == {kind.code for kind in peripheral.findings}
+    assert found <= set(peripheral.finding_kinds)
+    assert found >= {kind.code for kind in peripheral.findings}
+
+
+@KINDS
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_findings_are_a_function_of_the_reading(peripheral: Peripheral, data: st.DataObject) -> None:
+    """Neither what was asked before nor how often matters, and the facts stay as they were."""
+    options = options_of(peripheral)
+    readings = data.draw(st.lists(any_facts(peripheral), min_size=2, max_size=4))
+    copies = [dict(facts) for facts in readings]
+    first = [list(peripheral.find(facts, options)) for facts in readings]
+    for number in data.draw(st.permutations(range(len(readings)))):
+        assert list(peripheral.find(readings[number], options)) == first[number]
+    assert readings == copies
+    assert {item.code for items in first for item in items} <= set(peripheral.finding_kinds)
 
 
 @KINDS
@@ -80,20 +136,22 @@ def test_every_finding_says_who_fixes_it_in_both_languages(peripheral: Periphera
         assert kind.text.fr != kind.text.en
         assert kind.text.fr.endswith(".")
         assert kind.text.en.endswith(".")
-        assert len(kind.text.fr) <= 80  # the light's companion: one line on a ticket or a small screen
+        assert len(kind.text.fr) <= LINE, kind.text.fr
+        assert len(kind.text.en) <= LINE, kind.text.en
         assert kind.raise_after_s >= 0 <= kind.clear_after_s
 
 
 @KINDS
 def test_every_fact_is_named_with_its_unit_and_explained(peripheral: Peripheral) -> None:
-    suffixes = {"°C": "_c", "%": "_pct", "bytes": "_bytes", "ms": "_ms", "s": "_s", "V": "_v", "dBm": "_dbm"}
     assert len({fact.name for fact in peripheral.facts}) == len(peripheral.facts)
     for fact in peripheral.facts:
         assert re.fullmatch("[a-z0-9]+(_[a-z0-9]+)*", fact.name)
         assert fact.type in get_args(FactType)
         assert fact.meaning.strip()
         if fact.unit is not None:
-            assert fact.name.endswith(suffixes[fact.unit]), fact.name
+            assert fact.name.endswith(UNITS[fact.unit]), fact.name
+        elif fact.type in ("number", "integer"):
+            assert not fact.name.endswith(tuple(UNITS.values())), f"{fact.name} has a unit, and does not declare it"
         if fact.telemetry:
             assert fact.type in ("number", "integer")
 
@@ -105,17 +163,42 @@ def test_the_facts_of_any_reading_are_exactly_the_declared_ones(peripheral: Peri
     assert list(peripheral.all_facts(RulesReading({"something-else": 1}))) == names
 
 
-TOY = """
+@KINDS
+def test_every_code_has_a_page_of_the_runbook(peripheral: Peripheral) -> None:
+    for code in peripheral.finding_kinds:
+        page = RUNBOOK / peripheral.kind / f"{code}.md"
+        assert page.is_file(), f"{page} is missing"
+        title, _, text = page.read_text().partition("\n")
+        assert title == f"# {peripheral.kind}/{code}"
+        assert text.strip()
+
+
+def test_a_citizen_waits_for_no_device_longer_than_the_contract_says() -> None:
+    """In the worst case one check follows the other, and the agent keeps the session lock all along."""
+    taking = {
+        kind.kind: kind.deadline_s
+        for kind in declared().values()
+        if re.search(r"session\.taken\(", inspect.getsource(sys.modules[kind.open.__module__]))
+    }
+    assert {"scanner", "camera"} <= set(taking)
+    assert sum(taking.values()) < CITIZEN_WAITS_S, taking
+
+
+TOY = '''
+"""The toy: it sleeps."""
+
 from dataclasses import dataclass
+from typing import Annotated
 
 from agent.contract.alarm import Text
+from agent.contract.typed import Range
 from agent.peripherals.declaration import Peripheral
-from agent.rules.declaration import Fact, FindingKind, Observed
+from agent.rules.declaration import Fact, FindingKind, Observed, Reading
 
 
 @dataclass(frozen=True)
 class Options:
-    pass
+    naps: Annotated[int, Range(1, 9)] = 3
 
 
 def find(facts, options):
@@ -123,31 +206,50 @@ def find(facts, options):
         yield Observed("asleep")
 
 
+class ToySource:
+    def __init__(self, options, surroundings, signals):
+        pass
+
+    async def probe(self, *, active):
+        return Reading({"asleep": True})
+
+    def interval_s(self):
+        return 60.0
+
+    async def close(self):
+        pass
+
+
 PERIPHERAL = Peripheral(
     kind="toy", noun=Text("le jouet", "the toy"), options=Options,
     facts=(Fact("asleep", "boolean", "it sleeps"),),
     findings=(FindingKind("asleep", "info", "nobody", Text("Il dort.", "It sleeps.")),),
-    find=find, open=lambda options, surroundings, signals: None, deadline_s=1.0,
+    find=find, open=ToySource, deadline_s=1.0,
 )
-"""
+'''
 
 
-@pytest.fixture
-def toy_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    folder = tmp_path / "toy_peripherals"
-    folder.mkdir()
-    (folder / "__init__.py").write_text("")
-    (folder / "toy.py").write_text(TOY)
-    (folder / "helper.py").write_text("PERIPHERAL = 'not one'\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    __import__("toy_peripherals")
-    yield sys.modules["toy_peripherals"]
-    for name in [name for name in sys.modules if name.startswith("toy_peripherals")]:
-        del sys.modules[name]
+@contextlib.contextmanager
+def toy_package(folder: Path) -> Iterator[ModuleType]:
+    """A package with one peripheral in it, dropped there as a file; gone from the interpreter afterwards."""
+    home = folder / "toy_peripherals"
+    home.mkdir()
+    (home / "__init__.py").write_text("")
+    (home / "toy.py").write_text(TOY)
+    (home / "helper.py").write_text("PERIPHERAL = 'not one'\n")
+    sys.path.insert(0, str(folder))
+    try:
+        __import__("toy_peripherals")
+        yield sys.modules["toy_peripherals"]
+    finally:
+        sys.path.remove(str(folder))
+        for name in [name for name in sys.modules if name.startswith("toy_peripherals")]:
+            del sys.modules[name]
 
 
-def test_a_new_peripheral_is_one_file_that_nothing_lists(toy_package: ModuleType) -> None:
-    kinds = declared(toy_package)
+def test_a_new_peripheral_is_one_file_that_nothing_lists(tmp_path: Path) -> None:
+    with toy_package(tmp_path) as package:
+        kinds = declared(package)
     assert list(kinds) == ["toy"]
     toy = kinds["toy"]
     (found,) = toy.findings_of(RulesReading({"asleep": True}), toy.options())

@@ -1,0 +1,266 @@
+"""What every kind of peripheral keeps to in a running booth: a simulated one with real peers, watched through its broker.
+
+Debounces are cut to a second here, and the first look at what a device says is the last one needed: the times are the
+rules' own tests' matter. What is tested is that breaking something says the right word, and that mending it unsays it.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from agent.app import Agent
+from agent.peripherals import camera, declared, document_printer
+from agent.peripherals.declaration import Peripheral
+from agent.settings import Settings, read
+from agent.simulator import usb_tree
+from agent.simulator.booth import SimulatedBooth
+from agent.simulator.machine import SimulatedMachine
+from agent.simulator.mosquitto import Mosquitto
+from tests.peripherals.test_declarations import toy_package
+from tests.world import BOOTH, Observer
+
+JSON_TYPES: Final[Mapping[str, tuple[type, ...]]] = {
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "string": (str,),
+}
+UNPLUGS: Final = {
+    "receipt-printer": ("printer-unplugged", "printer-plugged"),
+    "scanner": ("scanner-out", "scanner-in"),
+    "camera": ("camera-out", "camera-in"),
+    "audio": ("headset-out", "headset-in"),
+}
+# What each switch is meant to be called once it is broken, beside those of UNPLUGS. Noise between good answers is no fault.
+YIELDS: Final[Mapping[str, frozenset[str]]] = {
+    breaks: frozenset(codes.split())
+    for breaks, codes in {
+        "paper-out": "media-empty", "paper-low": "media-low", "cover-open": "cover-open", "cutter-jammed": "cutter-error",
+        "printer-offline": "offline", "printer-mute": "not-responding", "printer-slow": "not-responding", "printer-noise": "",
+        "sheets-out": "media-empty", "sheet-jammed": "media-jam", "door-open": "cover-open", "toner-low": "toner-low",
+        "job-stuck": "job-stuck", "queue-stopped": "queue-stopped", "queue-lost": "queue-missing",
+        "cups-dead": "scheduler-down", "cups-frozen": "scheduler-down",
+        "scanner-jammed": "jammed", "lid-open": "cover-open", "scanner-taken": "busy", "scanner-fails": "io-error",
+        "camera-covered": "black", "camera-frozen": "frozen", "camera-mute": "no-frames", "camera-taken": "busy",
+        "app-crashed": "app-not-running", "app-frozen": "app-frozen",
+        "microphone-muted": "no-microphone",
+        "cable-out": "no-carrier", "box-dead": "gateway-unreachable", "portal": "captive-portal",
+        "power-weak": "under-voltage throttled", "hot": "over-temperature", "disk-read-only": "storage-read-only",
+    }.items()
+}  # fmt: skip
+PORT = "1-1.2"  # of the document printer, on USB
+SERIAL = "E78"
+
+
+def missing() -> str | None:
+    """What a whole booth needs and this machine has not."""
+    path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+    absent = [program for program in ("mosquitto", "cupsd", "lp", "lpadmin") if shutil.which(program, path=path) is None]
+    try:
+        __import__("_sane")
+    except ImportError:
+        absent.append("python-sane")
+    return f"missing here: {', '.join(absent)}" if absent else None
+
+
+WHOLE = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+
+
+def quick(peripheral: Peripheral) -> Peripheral:
+    findings = [
+        replace(kind, raise_after_s=min(kind.raise_after_s, 1.0), clear_after_s=min(kind.clear_after_s, 1.0))
+        for kind in peripheral.findings
+    ]
+    return replace(peripheral, findings=tuple(findings))
+
+
+class QuickBooth(SimulatedBooth):
+    """Every kind, with short debounces, and its document printer on USB."""
+
+    def plug_document_printer(self) -> None:
+        usb_tree.plug(self.machine.files.path("."), PORT, SERIAL)
+
+    def unplug_document_printer(self) -> None:
+        usb_tree.unplug(self.machine.files.path("."), PORT)
+
+    def _tables(self) -> dict[str, dict[str, Any]]:
+        tables = super()._tables()
+        tables["document-printer"] |= {"usb": f"04f9:0054/{SERIAL}", "job_stuck_s": 10.0}
+        tables["kiosk"] |= {"frozen_after_s": 5.0}
+        return tables
+
+    def _settings(self) -> Settings:
+        settings = super()._settings()
+        items = tuple(replace(item, peripheral=quick(item.peripheral)) for item in settings.peripherals)
+        return replace(settings, peripherals=items)
+
+    @property
+    def workers_alive(self) -> int:
+        assert self._agent is not None
+        return self._agent._workers.alive
+
+
+class Scene:
+    def __init__(self, booth: QuickBooth, observer: Observer) -> None:
+        self.booth = booth
+        self.observer = observer
+
+    def status(self, kind: str) -> str | None:
+        status: str | None = (self.observer.last(f"health/{kind}") or {}).get("status")
+        return status
+
+    async def until(self, kind: str, codes: frozenset[str], why: str) -> None:
+        def there() -> bool:
+            return self.status(kind) not in (None, "unknown") and set(self.observer.codes(kind)) == codes
+
+        try:
+            await self.observer.until(there, why)
+        except AssertionError as error:
+            raise AssertionError(f"{kind}, {why}: {set(codes) or 'nothing'} wanted, {self.observer.codes(kind)} found") from error
+
+    async def all_well(self) -> None:
+        await asyncio.gather(*(self.until(kind, frozenset(), "at first") for kind in self.booth.profile))
+
+    async def receipt_printer_asked_again(self) -> None:
+        printer = self.booth.printer
+        enough = printer.questions + 2  # the first may have been under way
+        await self.observer.until(lambda: printer.questions >= enough, "two questions to the receipt printer")
+
+    def facts_are_the_declared_ones(self) -> None:
+        """In every health message that there was: names, order, and JSON types."""
+        meta = self.observer.last("meta")["peripherals"]
+        assert set(meta) == {*self.booth.profile, "booth"} == set(declared())
+        seen = set()
+        for message in self.observer.messages:
+            if "/health/" not in message.topic or not message.payload:
+                continue
+            health = message.json
+            seen.add(health["peripheral"])
+            facts = {fact["name"]: JSON_TYPES[fact["type"]] for fact in meta[health["peripheral"]]["facts"]}
+            assert list(health["facts"]) == list(facts), message.topic
+            for name, value in health["facts"].items():
+                assert value is None or type(value) in facts[name], f"{message.topic}: {name} is {value!r}"
+        assert seen == set(meta)
+
+
+@contextlib.asynccontextmanager
+async def scene(folder: Path) -> AsyncIterator[Scene]:
+    """A booth where all is well. At the end it is again, each message has kept the contract, and nothing is left."""
+    booth = QuickBooth(folder)
+    booth.plug_document_printer()
+    observer: Observer | None = None
+    try:
+        await booth.start()
+        observer = Observer(booth.broker.port)
+        here = Scene(booth, observer)
+        await here.all_well()
+        yield here
+        assert [kind for kind in booth.profile if here.status(kind) != "ok"] == []
+        here.facts_are_the_declared_ones()
+        assert not observer.problems
+        await observer.until(lambda: booth.workers_alive == 0, "no worker alive when idle")
+    finally:
+        if observer is not None:
+            observer.close()
+        await booth.stop()
+    assert processes_of(folder) == []
+
+
+def processes_of(folder: Path) -> list[str]:
+    """What this process started and left, and whatever else has to do with the folder."""
+    left = []
+    for task in Path("/proc/self/task").iterdir():
+        left += [f"child {pid}" for pid in (task / "children").read_text().split()]
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in command.read_bytes():
+                left.append(str(command))
+    return left
+
+
+@WHOLE
+async def test_what_is_unplugged_is_absent_and_what_is_plugged_in_again_heals_without_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(camera, "_TROUBLED_S", 5.0)  # a CSI camera's return is seen by filming only
+    async with scene(tmp_path) as here:
+        pluggable = [*UNPLUGS, "document-printer"]
+        here.booth.unplug_document_printer()
+        for out, _ in UNPLUGS.values():
+            await here.booth.act(out)
+        await asyncio.gather(*(here.until(kind, frozenset({"no-device"}), "unplugged") for kind in pluggable))
+        assert {kind: here.status(kind) for kind in pluggable} == dict.fromkeys(pluggable, "absent")
+        assert {here.status(kind) for kind in here.booth.profile if kind not in pluggable} == {"ok"}
+
+        # Not by `act`, which asks for a check as somebody at the booth would: the agent has to see it by itself.
+        here.booth.plug_document_printer()
+        for switch in here.booth.switches:
+            if (switch.breaks, switch.repairs) in UNPLUGS.values():
+                await switch.set(False)
+        await asyncio.gather(*(here.until(kind, frozenset(), "plugged in again") for kind in pluggable))
+
+
+@WHOLE
+async def test_each_switch_yields_the_finding_it_is_meant_to_and_its_repair_clears_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document_printer, "_ASK_S", 1.0)  # a print server that hangs is asked twice
+    async with scene(tmp_path) as here:
+        switches = [switch for switch in here.booth.switches if switch.kind is not None]
+        unplugs = {out for out, _ in UNPLUGS.values()}
+        assert {switch.breaks for switch in switches} == set(YIELDS) | unplugs
+        kinds = {code for kind in declared().values() for code in kind.finding_kinds}
+        assert set().union(*YIELDS.values()) <= kinds
+
+        async def one_after_the_other(kind: str) -> None:
+            for switch in switches:
+                if switch.kind == kind and switch.breaks not in unplugs:
+                    await here.booth.act(switch.breaks)
+                    if not YIELDS[switch.breaks]:
+                        await here.receipt_printer_asked_again()
+                    await here.until(kind, YIELDS[switch.breaks], switch.breaks)
+                    await here.booth.act(switch.repairs)
+                    await here.until(kind, frozenset(), switch.repairs)
+
+        async with asyncio.TaskGroup() as group:
+            for kind in here.booth.profile:
+                group.create_task(one_after_the_other(kind))
+
+
+@pytest.mark.skipif(shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="missing here: mosquitto")
+async def test_a_toy_dropped_into_a_package_stands_in_meta_and_health_of_a_running_agent(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    await broker.start()
+    observer = Observer(broker.port)
+    stop = asyncio.Event()
+    try:
+        with toy_package(tmp_path) as package:
+            data = {
+                "booth": {"id": BOOTH, "area": "61"},
+                "broker": {"url": f"mqtt://127.0.0.1:{broker.port}"},
+                "peripherals": {"bear": {"kind": "toy", "naps": 2}},
+            }
+            settings = read(data, {**declared(), **declared(package)}, tmp_path)
+            agent = asyncio.create_task(Agent(settings, tmp_path, SimulatedMachine(tmp_path / "machine")).run(stop))
+            try:
+                health = await observer.until(lambda: observer.last("health/bear"), "the toy's health")
+                assert (health["kind"], health["status"], health["facts"]) == ("toy", "ok", {"asleep": True})
+                assert [(finding["code"], finding["severity"]) for finding in health["findings"]] == [("asleep", "info")]
+                toy = observer.last("meta")["peripherals"]["bear"]
+                assert toy["kind"] == "toy"
+                assert toy["facts"] == [{"name": "asleep", "type": "boolean", "unit": None, "meaning": "it sleeps"}]
+            finally:
+                stop.set()
+                await agent
+        assert not observer.problems
+    finally:
+        observer.close()
+        await broker.stop()
+    assert processes_of(tmp_path) == []
