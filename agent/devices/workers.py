@@ -133,7 +133,9 @@ class _Worker:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        assert self._process.stdin and self._process.stdout and self._process.stderr
+        assert self._process.stdin
+        assert self._process.stdout
+        assert self._process.stderr
         self._outputs = {self._process.stdout: (self._answer, RESULT_LIMIT), self._process.stderr: (self._said, _SAID_LIMIT)}
         for stream in self._outputs:
             os.set_blocking(stream.fileno(), False)

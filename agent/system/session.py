@@ -72,7 +72,7 @@ class SessionLock:
         except OSError as error:
             if not self._complained:
                 self._complained = True
-                log.error("the session lock cannot be opened (%s): scanner and camera are left alone", error)
+                log.warning("the session lock cannot be opened (%s): scanner and camera are left alone", error)
             return False
         self._complained = False
         if not try_lock(descriptor):

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from agent.app import Agent
-from agent.machine import Machine
 from agent.contract.alarm import Text
 from agent.contract.decode import encode
 from agent.contract.documents import Refusal, read_document
 from agent.contract.envelope import open_envelope
 from agent.contract.event import DATA_LIMIT_BYTES, capped_data
 from agent.contract.health import FactValue
+from agent.machine import Machine
 from agent.peripherals import declared
 from agent.peripherals.declaration import Peripheral, Signals
 from agent.peripherals.surroundings import Surroundings

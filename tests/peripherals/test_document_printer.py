@@ -317,7 +317,7 @@ async def test_usb_events_wake_where_the_printer_is_on_usb() -> None:
     ("level_pct", "codes"), [(80, []), (21, []), (None, ["toner-low"]), (18, ["toner-low"]), (5, ["toner-low"])]
 )
 def test_a_toner_level_knows_better_than_a_reason_that_is_left_over(level_pct: int | None, codes: list[str]) -> None:
-    facts = dict.fromkeys((fact.name for fact in PERIPHERAL.facts)) | {
+    facts = dict.fromkeys(fact.name for fact in PERIPHERAL.facts) | {
         "scheduler": True, "queue": True, "state": "idle", "accepting": True, "reasons": "toner-low-report",
         "toner_lowest_pct": level_pct,
     }  # fmt: skip
