@@ -34,7 +34,8 @@ run: setup ## a booth with its broker, live on screen; ARGS="--help" for more
 
 test: setup ## the whole suite, against real peers on loopback
 	@sh provisioning/system-packages $(TEST_PACKAGES)
-	$(BIN)/pytest $(ARGS)
+	@# Most tests wait more than they work: four at a time, each file in one process.
+	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
 check: setup ## types, lint, import rules, units, generated files
 	@sh provisioning/system-packages $(CHECK_PACKAGES)

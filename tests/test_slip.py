@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,11 @@ from agent.system.session import open_lock, try_lock
 from tests.world import BIN, World, world
 
 
-async def slip(w: World, *arguments: str) -> tuple[int, str, str]:
+async def slip(w: World, *arguments: str, temporary: Path | None = None) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         str(BIN / "booth-agent"), "slip", "--config", str(w.write_config()), "--runtime-dir", str(w.runtime_dir), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=os.environ | ({"TMPDIR": str(temporary)} if temporary else {}),
     )  # fmt: skip
     out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
@@ -97,11 +97,11 @@ async def test_f57_a_printer_that_takes_no_bytes_holds_a_worker_and_nothing_else
 
 
 async def test_nothing_is_left_in_the_temporary_folder_and_nothing_imported_here(tmp_path: Path) -> None:
-    before = {path.name for path in Path(tempfile.gettempdir()).iterdir()}
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     async with world(tmp_path) as w:
-        assert (await slip(w))[0] == 0
-    left = {name for name in {path.name for path in Path(tempfile.gettempdir()).iterdir()} - before if name.startswith("tmp")}
-    assert not left
+        assert (await slip(w, temporary=temporary))[0] == 0
+    assert not list(temporary.iterdir())
     assert "agent.devices.receipt_text" not in sys.modules
 
 
