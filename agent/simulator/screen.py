@@ -8,7 +8,7 @@ import termios
 import time
 import tty
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from agent.contract.topics import Topic
@@ -153,16 +153,31 @@ class LiveScreen:
             _coloured(booth.light, bullet=True), "   ",
             *(part for name, word in sorted(booth.services.items()) for part in (f"{name} ", _coloured(word), "   ")),
         )  # fmt: skip
-        keys = Text("  ".join(f"[{s.key}] {s.repairs if s.breaks in self._broken else s.breaks}" for s in self._booth.switches))
-        room = max(4, self._live.console.size.height - len(booth.health) - len(booth.alarms) - 17)
+        size = self._live.console.size
+        keys = _filled(
+            [f"[{s.key}] {s.repairs if s.breaks in self._broken else s.breaks}" for s in self._booth.switches], size.width
+        )
+        taken = 4 + (len(booth.health) + 3) + (max(1, len(booth.alarms)) + 2) + len(keys) + 3
+        room = max(3, size.height - taken)
         return Group(
             Panel(head, title="booth-agent demo", title_align="left"),
+            Text("[q] quit   " + subscription(self._booth), style="dim", no_wrap=True, overflow="ellipsis"),
             Panel(_peripherals(booth), title="peripherals", title_align="left"),
             Panel(_alarms(booth), title="alarms", title_align="left"),
             Panel(Text("\n".join(list(self._log)[-room:])), title="events", title_align="left"),
-            keys,
-            Text("[q] quit    " + subscription(self._booth), style="dim"),
+            Text("\n".join(keys)),
         )
+
+
+def _filled(items: Sequence[str], width: int) -> list[str]:
+    """As few lines as hold the items, none of them broken."""
+    lines: list[str] = []
+    for item in items:
+        if lines and len(lines[-1]) + 2 + len(item) <= width:
+            lines[-1] += "  " + item
+        else:
+            lines.append(item)
+    return lines
 
 
 def _peripherals(booth: BoothPicture) -> Any:
