@@ -10,6 +10,7 @@ PYTHON ?= python3
 BUILD_PACKAGES := python3 python3-venv python3-dev gcc linux-libc-dev pkg-config libsystemd-dev libsane-dev
 BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
 TEST_PACKAGES  := alsa-utils cups-ipp-utils faketime iproute2 openssl sane-utils strace
+VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
 .PHONY: help setup run test test-system check bench lock schema runbook reference clean
@@ -37,13 +38,17 @@ test: setup ## the whole suite, against real peers on loopback
 	@# Most tests wait more than they work: four at a time, each file in one process.
 	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
+test-system: setup ## a booth in a virtual machine: LEDs, GPIO, a camera, USB, the unit in its sandbox, power cuts
+	@sh provisioning/system-packages $(VIRTUAL_PACKAGES)
+	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth $(ARGS)
+
 check: setup ## types, lint, import rules, units, generated files
 	@sh provisioning/system-packages $(CHECK_PACKAGES)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	shellcheck --shell=sh provisioning/system-packages systemd/check .ci/run
+	shellcheck --shell=sh provisioning/system-packages systemd/check .ci/run tests/virtual_booth/guest/build.sh
 	sh systemd/check
 	$(BIN)/python -m agent.contract.schema --check docs/contract.schema.json
 	$(BIN)/python docs/runbook/index.py --check
