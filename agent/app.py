@@ -31,6 +31,7 @@ from agent.engine.watch import Watch
 from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
+from agent.rules.checks import people_expected
 from agent.rules.health import Change, Now
 from agent.rules.hours import is_open
 from agent.rules.light import SHOWN
@@ -84,11 +85,15 @@ class Agent:
         )
         self._reporter = Reporter(
             self._booth(), self._publisher, _Recorder(self._store, self._stamp), self._now, self._clock.word, self._figures,
-            self._show_light, self._open_now,
+            self._show_light, lambda: self._checks.in_hours,
         )  # fmt: skip
         self._zone = zone_of(settings)
         lamp = lamp_of(settings.light, self._machine.files, runtime_dir or state_dir)
         self._light = None if lamp is None else LightKeeper(lamp, settings.light.dim_pct, lambda: not self._open_now())
+        self._checks = ActiveChecks(
+            lambda: self._watches.values(), settings.hours, settings.appointments, settings.checks.every_s,  # noqa: PLW0108 - made later
+            self._local_time, self._clock.mono_s,
+        )  # fmt: skip
         self._echo = Echo(lambda word: self._publisher.send_once("echo", self._address.echo, word), self._own_state_changed)
         self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
         self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
@@ -101,6 +106,7 @@ class Agent:
             broker=self._broker_view,
             clock=lambda: ClockView(self._clock.synced(), self._clock.below_floor()),
             agent=self._agent_view,
+            people_expected=lambda: people_expected(self._local_time(), settings.hours, settings.appointments),
             workers=self._workers,
             session=SessionLock(runtime_dir or state_dir),
             state_dir=state_dir,
@@ -119,13 +125,9 @@ class Agent:
         self._store.on_stored = self._publisher.events_stored
         self._store.on_condition = self._own_state_changed
         self._reporter.remember(Remembered.load(await self._store.open()), self._watches)
-        checks = ActiveChecks(
-            self._watches.values, self._settings.hours, self._settings.appointments, self._settings.checks.every_s,
-            self._local_time, self._clock.mono_s,
-        )  # fmt: skip
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
-            work += [group.create_task(checks.run())]
+            work += [group.create_task(self._checks.run())]
             if self._light is not None:
                 work += [group.create_task(self._light.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]

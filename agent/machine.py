@@ -1,5 +1,6 @@
 """The machine under the agent: kernel files and events, clocks, names, the light's hardware."""
 
+import contextlib
 import platform
 import socket
 from collections.abc import Callable
@@ -68,6 +69,10 @@ def lamp_of(light: LightTable, files: KernelFiles, runtime_dir: Path) -> Lamp | 
 
 async def resolve(host: str) -> list[str]:
     """The addresses of a name, in a thread of its own: getaddrinfo has no deadline. Raises OSError."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return [host]  # an address: nothing to ask, and no thread to start for it
     found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM), "resolve")
     return [str(sockaddr[0]) for _, _, _, _, sockaddr in found]
 

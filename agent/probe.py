@@ -33,6 +33,7 @@ async def readings(settings: Settings, state_dir: Path, runtime_dir: Path, only:
         broker=lambda: _dialled(dialer),
         clock=lambda: ClockView(clock.synced(), clock.below_floor()),
         agent=lambda: AgentView("ok", (), None),
+        people_expected=lambda: True,
         workers=workers,
         session=SessionLock(runtime_dir),
         state_dir=state_dir,

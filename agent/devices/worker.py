@@ -25,6 +25,9 @@ def main(job: str) -> int:
     libc.prctl(_PR_SET_DUMPABLE, 0)  # what a camera or a scanner saw must not be in a core file
     with contextlib.suppress(ValueError, OSError):  # the unit's filter forbids it, and has LimitCORE=0 instead
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # The agent itself is protected from the kernel's memory killer; what may leak is not.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
     module, _, function = job.partition(":")
     if not module.startswith(_HOME):
         raise ValueError(f"{job} is no job of a device")

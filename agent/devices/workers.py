@@ -75,7 +75,10 @@ class Workers:
         async with self._turns.setdefault(device, asyncio.Lock()):
             if device in self._stuck:
                 raise WorkerFailed("wedged", {"pid": self._stuck[device].pid})
-            worker = _Worker(job, request, self._kill)
+            try:
+                worker = _Worker(job, request, self._kill)
+            except OSError as error:  # no memory, no descriptor, no process left for it
+                raise WorkerFailed("probe-failed", {"reason": f"no worker: {error.strerror}"}) from error
             self._alive.add(worker)
             worker.gone.add_done_callback(lambda _: self._alive.discard(worker))
             try:
@@ -136,11 +139,16 @@ class _Worker:
         assert self._process.stdin
         assert self._process.stdout
         assert self._process.stderr
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            self._process.kill()
+            self._process.communicate()
+            raise
         self._outputs = {self._process.stdout: (self._answer, RESULT_LIMIT), self._process.stderr: (self._said, _SAID_LIMIT)}
         for stream in self._outputs:
             os.set_blocking(stream.fileno(), False)
             loop.add_reader(stream.fileno(), self._readable, stream)
-        self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self._pidfd, self._exited)
         with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
             stdin.write(json.dumps(request).encode())  # a request fits the pipe: it does not block

@@ -7,7 +7,7 @@ from typing import Final
 
 from agent.contract.state import Hours
 from agent.engine.watch import Watch
-from agent.rules.checks import check_due
+from agent.rules.checks import check_due, people_expected
 
 _LOOK_EVERY_S: Final = 60.0  # at the clock; also how late a check may be
 
@@ -33,6 +33,8 @@ class ActiveChecks:
         self._every_s = every_s
         self._local_time = local_time
         self._mono_s = mono_s
+        # As of the last look: so that at opening time nothing is called too old before its check is owed.
+        self.in_hours = False
 
     async def run(self) -> None:
         """Until cancelled. The first look of the day is the watches' own: they begin with an active probe."""
@@ -42,8 +44,13 @@ class ActiveChecks:
             await asyncio.sleep(_LOOK_EVERY_S)
             now = self._local_time()
             quiet_s = self._mono_s() - checked_s
-            if now is not None and check_due(looked or now, now, quiet_s, self._every_s, self._hours, self._appointments):
+            if now is None:  # the cadence needs no wall clock
+                due = quiet_s >= self._every_s
+            else:
+                due = check_due(looked or now, now, quiet_s, self._every_s, self._hours, self._appointments)
+            if due:
                 checked_s = self._mono_s()
                 for watch in self._watches():
                     watch.wake(active=True)
             looked = now
+            self.in_hours = people_expected(now, self._hours, self._appointments)

@@ -88,6 +88,7 @@ class Reporter:
         self._state_since = now().wall
         self._session = ""
         self._identities: dict[str, Identity] = {}
+        self._said_clock: ClockWord | None = None
 
     # --- life ---
 
@@ -153,12 +154,14 @@ class Reporter:
         for change in changes:
             self._record(watch, change)
         said = self._said.get(watch.name)
-        if said is None or not watch.judgement.same_for_readers(said):
+        news = said is None or not watch.judgement.same_for_readers(said)
+        if news:
             self._say_health(watch)
             self._recorder.save("judgements", Remembered.of_judgements({w.name: w.judgement for w in self._watches.values()}))
         if watch.identity != self._identities.get(watch.name):
             self._say_meta()
-        self._refresh()
+        if news or changes or self._clock_word() != self._said_clock:
+            self._refresh()
 
     def _record(self, watch: Watch, change: Change) -> None:
         finding = change.finding
@@ -204,7 +207,7 @@ class Reporter:
             self._alarm_timer = asyncio.get_running_loop().call_later(due + 0.01, self._refresh)
 
     def _say_health(self, watch: Watch) -> None:
-        self._said[watch.name] = watch.judgement
+        self._said[watch.name] = replace(watch.judgement, status=_status(watch))
         self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health_of(watch))))
 
     def _say_alarm(self, step: Step) -> None:
@@ -268,6 +271,7 @@ class Reporter:
         self._show_light(word)
 
     def _say_state(self, *, urgent: bool = False) -> None:
+        self._said_clock = self._clock_word()
         if self._session:
             payload = self._state_message(self._state, self._session).payload
             self._retain_if_changed("state", self._booth.address.state, payload, urgent=urgent)
@@ -318,7 +322,8 @@ class Reporter:
             await asyncio.sleep(self._booth.heartbeat_s)
             for watch in self._watches.values():
                 if self._in_use():
-                    watch.age(2 * max(self._booth.heartbeat_s, self._booth.checks_every_s))
+                    heartbeat_s, checks_every_s = self._booth.heartbeat_s, self._booth.checks_every_s
+                    watch.age(2 * heartbeat_s, 2 * max(heartbeat_s, checks_every_s))
                 self._say_health(watch)
             self._publisher.refresh_expiring()
 

@@ -1,6 +1,7 @@
 """One peripheral under watch: probed at events and intervals, judged, never able to stop anything else."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,11 +49,12 @@ class Watch:
         self._observed: list[Observed] = []
         self._woken = asyncio.Event()
         self._active_owed = True  # the first look of the day is a real one
+        self._needs_checks = False
         self._reports = 0
         self._pushes = 0
         self._pushed: Reading | None = None
         self._push_timer: asyncio.TimerHandle | None = None
-        self._read_at = now()
+        self._read_at: Now | None = None
         self._rejudge: asyncio.TimerHandle | None = None
         self._expected_by_s = now().mono_s + peripheral.deadline_s + _SLACK_S
 
@@ -91,9 +93,12 @@ class Watch:
         """Whether the scheduler does its work: a probe may hang up to its deadline, not longer."""
         return self._now().mono_s <= self._expected_by_s
 
-    def age(self, max_age_s: float) -> None:
-        """Stop believing what is older than `max_age_s`."""
-        judgement = aged(self.judgement, max_age_s, self._now())
+    def age(self, max_age_s: float, max_unchecked_s: float) -> None:
+        """Stop believing what is older than `max_age_s`; of what only an active check can tell, `max_unchecked_s`. A check
+        that a session put off makes nothing unknown: the session would show."""
+        if self._active_owed:
+            return
+        judgement = aged(self.judgement, max_unchecked_s if self._needs_checks else max_age_s, self._now())
         if judgement is not self.judgement:
             self.judgement = judgement
             self._on_judged(self, ())
@@ -117,9 +122,11 @@ class Watch:
         self._woken.clear()
         reports = self._reports
         active, self._active_owed = self._active_owed, False
-        reading = await self._probe(source, active=active)
+        reading, failed = await self._probe(source, active=active)
+        self._active_owed |= active and failed
         if reading is None:
             self._active_owed |= active
+            self._needs_checks |= not active
         elif reports == self._reports:
             self._judge(reading)
         else:  # the device said something newer while it was being asked: ask again
@@ -128,20 +135,23 @@ class Watch:
         interval_s = source.interval_s()
         return min(interval_s, _OWED_AGAIN_S) if self._active_owed else interval_s
 
-    async def _probe(self, source: Source, *, active: bool) -> Reading | None:
+    async def _probe(self, source: Source, *, active: bool) -> tuple[Reading | None, bool]:
+        """The reading, and whether it was the probe that failed, not the device."""
         started_s = self._now().mono_s
         self._expected_by_s = started_s + self.peripheral.deadline_s + _SLACK_S
         try:
             async with asyncio.timeout(self.peripheral.deadline_s):
-                return await source.probe(active=active)
+                return await source.probe(active=active), False
         except TimeoutError:
-            return Reading(unreadable=Unreadable("not-responding", {"reason": f"no result in {self.peripheral.deadline_s:g} s"}))
+            reason = f"no result in {self.peripheral.deadline_s:g} s"
+            return Reading(unreadable=Unreadable("not-responding", {"reason": reason})), True
         except Exception as error:  # noqa: BLE001 - see _failed
-            return self._failed(error)
+            return self._failed(error), True
 
     def _judge(self, reading: Reading) -> None:
         self.reading = reading
-        self._read_at = self._now()
+        if not reading.untried:
+            self._read_at = self._now()
         if reading.identity != Identity():
             self.identity = reading.identity
         try:
@@ -159,8 +169,13 @@ class Watch:
 
     def _believe(self) -> None:
         now = self._now()
-        judgement, changes = judge(self.judgement, self._observed, self.peripheral.finding_kinds, now)
-        self.judgement = replace(judgement, checked=self._read_at)  # a debounce that ends is no new reading
+        before = self.judgement
+        judgement, changes = judge(before, self._observed, self.peripheral.finding_kinds, now)
+        judgement = replace(judgement, checked=self._read_at)  # a debounce that ends is no new reading
+        if self.reading.untried and judgement.status == "ok":
+            since = before.since if before.status == "unknown" else now.wall
+            judgement = replace(judgement, status="unknown", since=since)
+        self.judgement = judgement
         if self._rejudge is not None:
             self._rejudge.cancel()
             self._rejudge = None
@@ -172,10 +187,12 @@ class Watch:
         self._on_judged(self, changes)
 
     async def _rest(self, interval_s: float) -> None:
-        self._expected_by_s = self._now().mono_s + interval_s + _SLACK_S
-        await asyncio.sleep(_MIN_GAP_S)
-        try:
-            async with asyncio.timeout(max(0.0, interval_s - _MIN_GAP_S)):
+        """Until the interval is over, or something wakes us; one wake-up of the processor where nothing does."""
+        probed_s = self._now().mono_s
+        self._expected_by_s = probed_s + interval_s + _SLACK_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(interval_s):
                 await self._woken.wait()
-        except TimeoutError:
-            return
+        left_s = probed_s + _MIN_GAP_S - self._now().mono_s
+        if left_s > 0:
+            await asyncio.sleep(left_s)

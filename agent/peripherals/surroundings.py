@@ -56,7 +56,8 @@ class Session(Protocol):
 @dataclass(frozen=True)
 class Surroundings:
     """`on_usb` subscribes to events of the kernel about USB, tty, video and sound devices: the handler gets action
-    and device path. `runtime_dir` is for files that need not outlive a reboot, and is memory on a booth."""
+    and device path. `people_expected`: the booth is open, or an appointment is near; out of hours the lights are off, and
+    nobody mends anything. `runtime_dir` is for files that need not outlive a reboot, and is memory on a booth."""
 
     files: KernelFiles
     links: Links
@@ -65,6 +66,7 @@ class Surroundings:
     broker: Callable[[], Awaitable[BrokerView]]
     clock: Callable[[], ClockView]
     agent: Callable[[], AgentView]
+    people_expected: Callable[[], bool]
     workers: Workers
     session: Session
     state_dir: Path

@@ -8,6 +8,7 @@ from agent.contract.state import Hours
 from agent.rules.hours import is_open
 
 BEFORE_APPOINTMENT: Final = timedelta(minutes=30)
+_APPOINTMENT_LASTS: Final = timedelta(hours=1)
 # A wall clock that was set forward passes many moments at once; a look that is so late is no opening time.
 _LATEST: Final = timedelta(hours=1)
 
@@ -25,5 +26,12 @@ def check_due(
         return True
     if not looked < now <= looked + _LATEST:
         return False
-    opened = bool(hours.week) and open_now and not is_open(hours, looked)
+    opened = open_now and not is_open(hours, looked)
     return opened or any(looked < appointment - BEFORE_APPOINTMENT <= now for appointment in appointments)
+
+
+def people_expected(now: datetime | None, hours: Hours, appointments: Sequence[datetime]) -> bool:
+    """Whether the booth is open at a local time, or somebody has an appointment; a time that is not known counts as open."""
+    if now is None or is_open(hours, now):
+        return True
+    return any(appointment - BEFORE_APPOINTMENT <= now <= appointment + _APPOINTMENT_LASTS for appointment in appointments)

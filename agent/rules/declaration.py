@@ -86,13 +86,15 @@ class Reading:
     """One measurement of one peripheral.
 
     `facts` holds every declared fact, None where it could not be read; it is empty when
-    `unreadable` says why nothing was. `took_s` is how long the device was asked.
+    `unreadable` says why nothing was. `took_s` is how long the device was asked. `untried`: it is there, and it could not
+    be used yet (a session, another program): no finding means unknown then, not ok, and no check was made.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)
     identity: Identity = Identity()
     unreadable: Unreadable | None = None
     took_s: float = 0.0
+    untried: bool = False
 
 
 def threshold(

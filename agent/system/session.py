@@ -5,9 +5,11 @@ what a citizen would notice. The kernel frees it when its owner dies.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,16 +17,23 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 LOCK_NAME: Final = "session.lock"
+_SHARED_S: Final = 15.0  # how long further checks may join a hold; with the longest check, well under the citizen's minute
 
 
-def open_lock(runtime_dir: Path) -> int:
-    """A descriptor of the lock file, made if it is missing; close-on-exec, or a child would keep the lock. Raises OSError."""
+def open_lock(runtime_dir: Path, *, create: bool = True) -> int:
+    """A descriptor of the lock file; close-on-exec, or a child would keep the lock. Raises OSError.
+
+    Only the agent may `create` it: an application that makes its own would lock what nobody looks at.
+    """
     path = runtime_dir / LOCK_NAME
     # Read-only is enough for flock(2), and all that the application's group needs; a file of somebody else's in
     # a directory that others may write to is never created over (fs.protected_regular).
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO in its place must not hold us up
     with contextlib.suppress(FileNotFoundError):
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
+        return os.open(path, flags)
+    if not create:
+        raise FileNotFoundError(errno.ENOENT, "there is no session lock", str(path))
+    return os.open(path, flags | os.O_CREAT, 0o660)
 
 
 def try_lock(descriptor: int) -> bool:
@@ -42,6 +51,7 @@ class SessionLock:
         self._runtime_dir = runtime_dir
         self._descriptor: int | None = None
         self._holds = 0
+        self._taken_at_s = 0.0
         self._complained = False
 
     def held(self) -> bool:
@@ -53,7 +63,10 @@ class SessionLock:
     def taken(self) -> Iterator[bool]:
         """Hold it for the context; False if a citizen has it. A lock that cannot be opened counts as a citizen's:
         not knowing is no leave to film."""
-        ours = self._holds > 0 or self._take()
+        if self._holds > 0:
+            ours = time.monotonic() - self._taken_at_s < _SHARED_S  # a citizen who waits meanwhile has her turn
+        else:
+            ours = self._take()
         if not ours:
             yield False
             return
@@ -79,6 +92,7 @@ class SessionLock:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
+        self._taken_at_s = time.monotonic()
         return True
 
     def _free(self) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -275,3 +276,19 @@ async def test_the_agents_sudden_end_is_its_workers_end(tmp_path: Path) -> None:
     await parent.wait()
     await gone(worker)
     os.kill(child, signal.SIGKILL)  # the sleep of the test's own job has no such wish
+
+
+async def test_a_machine_that_has_no_descriptor_left_is_an_answer_too() -> None:
+    workers = Workers()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    for spare in (1, 7):  # not even a pipe; the pipes, and no descriptor of the process
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+        try:
+            error = await failure(workers, "echo")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert error.code == "probe-failed"
+        assert "no worker" in error.detail["reason"] or error.detail["reason"] == "crashed"
+    assert workers.alive == 0
+    assert (await call(workers, "echo"))["pid"]

@@ -63,6 +63,7 @@ class Around:
         self.broker = BrokerView("connected", "127.0.0.1", "127.0.0.1")
         self.clock = ClockView(synced=True, below_floor=False)
         self.agent = AgentView("ok", (), None)
+        self.open = True
         self.resolve: Callable[[str], Awaitable[list[str]]] = _literal
         self._usb: list[Callable[[str, str], None]] = []
         self.view = Surroundings(
@@ -73,6 +74,7 @@ class Around:
             broker=self._broker,
             clock=lambda: self.clock,
             agent=lambda: self.agent,
+            people_expected=lambda: self.open,
             workers=Workers(),
             session=NobodyThere() if runtime_dir is None else SessionLock(runtime_dir),
             state_dir=state_dir,
