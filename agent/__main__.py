@@ -138,20 +138,24 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - not for the daemon
+
     from agent import probe  # noqa: PLC0415
 
     settings = _settings(options)
-    state_dir = _directory(options.state_dir, "STATE_DIRECTORY", "/var/lib/booth-agent", fallback=Path("/"))
-    if settings is None or state_dir is None:
-        return EXIT_FAILED
-    runtime_dir = _runtime_dir(options, state_dir)
-    if runtime_dir is None:
+    if settings is None:
         return EXIT_FAILED
     names = [item.name for item in settings.peripherals]
     if options.peripheral not in (None, *names):
         print(f"booth-agent: no peripheral {options.peripheral!r}; there are {', '.join(names)}", file=sys.stderr)
         return EXIT_USAGE
-    readings = asyncio.run(probe.readings(settings, state_dir, runtime_dir, options.peripheral))
+    # By hand on a machine without the service's directories: some of its own, on the same disk, for as long as it takes.
+    with TemporaryDirectory(prefix="booth-agent-", dir="/var/tmp") as name:
+        state_dir = _directory(options.state_dir, "STATE_DIRECTORY", "/var/lib/booth-agent", fallback=Path(name))
+        runtime_dir = None if state_dir is None else _runtime_dir(options, Path(name))
+        if state_dir is None or runtime_dir is None:
+            return EXIT_FAILED
+        readings = asyncio.run(probe.readings(settings, state_dir, runtime_dir, options.peripheral))
     if options.json:
         print(json.dumps(readings if options.peripheral is None else readings[0], ensure_ascii=False, indent=1))
     else:
@@ -160,6 +164,8 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _slip(options: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory  # noqa: PLC0415 - not for the daemon
+
     from agent import slip  # noqa: PLC0415
     from agent.machine import Machine  # noqa: PLC0415
 
@@ -172,14 +178,15 @@ def _slip(options: argparse.Namespace) -> int:
         names = ", ".join(item.name for item in printers) or "none"
         print(f"booth-agent: name one receipt printer; there are {names}", file=sys.stderr)
         return EXIT_USAGE
-    runtime_dir = _runtime_dir(options, Path("/tmp"))  # noqa: S108 - by hand, without systemd's: a lock that nobody else has
-    if runtime_dir is None:
-        return EXIT_FAILED
-    try:
-        asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, Machine().files))
-    except slip.NotPrinted as error:
-        print(f"booth-agent: no slip from {chosen[0].name}: {error}", file=sys.stderr)
-        return EXIT_FAILED
+    with TemporaryDirectory(prefix="booth-agent-") as name:
+        runtime_dir = _runtime_dir(options, Path(name))
+        if runtime_dir is None:
+            return EXIT_FAILED
+        try:
+            asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, Machine().files))
+        except slip.NotPrinted as error:
+            print(f"booth-agent: no slip from {chosen[0].name}: {error}", file=sys.stderr)
+            return EXIT_FAILED
     print(f"A slip was sent to {chosen[0].name}: look at it.")
     return EXIT_DONE
 
@@ -230,10 +237,10 @@ def _settings(options: argparse.Namespace) -> Settings | None:
     return None
 
 
-def _runtime_dir(options: argparse.Namespace, state_dir: Path) -> Path | None:
-    """Where the session lock is. An agent run by hand, without systemd's directory, has it beside its state."""
+def _runtime_dir(options: argparse.Namespace, otherwise: Path) -> Path | None:
+    """Where the session lock is; `otherwise` for a program run by hand on a machine without systemd's directory."""
     if options.runtime_dir is None and "RUNTIME_DIRECTORY" not in os.environ and not _RUNTIME_DIR.is_dir():
-        return state_dir
+        return otherwise
     return _directory(options.runtime_dir, "RUNTIME_DIRECTORY", str(_RUNTIME_DIR))
 
 

@@ -24,6 +24,7 @@ from agent.rules.declaration import Identity, Observed, Reading, Unreadable, thr
 _ASK_S: Final = 3.0  # one conversation with the scheduler
 _AGAIN_S: Final = 1.0  # a scheduler that restarts is back after that
 _DEADLINE_S: Final = 10.0  # two conversations, and the pause between them
+_MENDING_S: Final = 600.0  # so long after something went wrong somebody is taken to be at it
 _SHIP_AT_PCT: Final = 15.0  # toner: booths.md, "What breaks"
 _REPLACED_AT_PCT: Final = 20.0
 _STATES: Final = {3: "idle", 4: "processing", 5: "stopped"}
@@ -118,6 +119,7 @@ class DocumentPrinterSource:
         self._away = False
         self._progress: tuple[tuple[Any, ...], float] | None = None  # of the current job, and since when
         self._interval_s = options.poll_s
+        self._codes: tuple[frozenset[str], float] = (frozenset(), 0.0)  # what is wrong, and since when
         surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -222,11 +224,14 @@ class DocumentPrinterSource:
 
     def _next_s(self, reading: Reading) -> float:
         """Soon while somebody may be mending it, and waits for the light to turn."""
-        codes = {item.code for item in PERIPHERAL.findings_of(reading, self._options) if not item.holds_only}
-        if not codes:
-            return self._options.poll_s
+        codes = frozenset(item.code for item in PERIPHERAL.findings_of(reading, self._options) if not item.holds_only)
+        now_s = time.monotonic()
+        if codes != self._codes[0]:
+            self._codes = (codes, now_s)
         faults = any(PERIPHERAL.finding_kinds[code].severity == "fault" for code in codes)
-        return min(self._options.poll_s, self._options.troubled_s * (1 if faults else 2))
+        if not codes or (not faults and now_s - self._codes[1] > _MENDING_S):
+            return self._options.poll_s  # toner is low for weeks
+        return min(self._options.poll_s, self._options.troubled_s * (1 if now_s - self._codes[1] <= _MENDING_S else 2))
 
     def _usb_event(self, _action: str, _path: str) -> None:
         if self._presence.on_usb:

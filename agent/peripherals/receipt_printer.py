@@ -76,8 +76,12 @@ class PrinterSource:
 
     async def probe(self, *, active: bool) -> Reading | None:
         del active  # asking is all there is to do without paper
-        if self._session.held() and (self._printer.line is None or self._printer.pushes):
-            return None  # what is open is still heard; nothing is opened, and nothing is asked that is told anyway
+        if self._printer.line is not None:
+            return await self._ask()  # what is open is neither opened nor moved by a question
+        with self._session.taken() as ours:
+            return await self._ask() if ours else None
+
+    async def _ask(self) -> Reading:
         try:
             status = await self._printer.ask()
         except Absent as error:

@@ -23,8 +23,8 @@ ProfileName = Literal["everything", "fonctionnaire-virtuel", "visio-guichet"]
 # Which kinds a booth has; the name of each peripheral is that of its kind.
 PROFILES: Final[dict[ProfileName, frozenset[str]]] = {
     "everything": frozenset(("receipt-printer", "document-printer", "scanner", "camera", "kiosk", "audio", "network", "board")),
-    "fonctionnaire-virtuel": frozenset(("document-printer", "receipt-printer", "kiosk", "network", "board")),
-    "visio-guichet": frozenset(("document-printer", "scanner", "camera", "audio", "kiosk", "network", "board")),
+    "fonctionnaire-virtuel": frozenset(("document-printer", "receipt-printer", "network", "board")),
+    "visio-guichet": frozenset(("document-printer", "scanner", "camera", "network", "board")),
 }
 
 

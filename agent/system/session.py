@@ -63,10 +63,8 @@ class SessionLock:
     def taken(self) -> Iterator[bool]:
         """Hold it for the context; False if a citizen has it. A lock that cannot be opened counts as a citizen's:
         not knowing is no leave to film."""
-        if self._holds > 0:
-            ours = time.monotonic() - self._taken_at_s < _SHARED_S  # a citizen who waits meanwhile has her turn
-        else:
-            ours = self._take()
+        # Not for ever: a citizen who waits meanwhile has her turn.
+        ours = time.monotonic() - self._taken_at_s < _SHARED_S if self._holds > 0 else self._take()
         if not ours:
             yield False
             return

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.devices.sysfs import KernelFiles
+from agent.peripherals import document_printer
 from agent.peripherals.document_printer import PERIPHERAL, DocumentPrinterSource, Options
 from agent.rules.declaration import Reading
 from agent.simulator.cups import _PATH, Cups
@@ -86,7 +87,9 @@ async def bench(
         ({"other_reasons": ("vendor-thing-error",), "held": True}, "other", "L'imprimante de documents signale un problème."),
     ],
 )
-async def test_f59_paper_jam_cover_low(tmp_path: Path, condition: dict[str, Any], code: str, french: str) -> None:
+async def test_f59_paper_jam_cover_low(
+    tmp_path: Path, condition: dict[str, Any], code: str, french: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with bench(tmp_path) as b:
         assert await b.codes() == []
         assert b.source.interval_s() == 15.0
@@ -95,7 +98,11 @@ async def test_f59_paper_jam_cover_low(tmp_path: Path, condition: dict[str, Any]
         await b.until(code)
         kind = PERIPHERAL.finding_kinds[code]
         assert kind.text.fr == french
-        assert b.source.interval_s() == (2.0 if kind.severity == "fault" else 4.0), "somebody may be mending it"
+        assert b.source.interval_s() == 2.0, "somebody may be mending it"
+        with monkeypatch.context() as later:
+            later.setattr(document_printer, "_MENDING_S", -1.0)
+            await b.codes()
+            assert b.source.interval_s() == (4.0 if kind.severity == "fault" else 15.0), "toner is low for weeks"
         b.cups.change(paper="plenty", jammed=False, cover_open=False, toner_pct=90, held=False, other_reasons=())
         if await b.codes():  # a job that is over takes nothing back by itself
             await b.cups.print_something()
