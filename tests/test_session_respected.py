@@ -1,15 +1,18 @@
 """A citizen is at the booth: nothing is opened, printed, scanned or filmed; what tells by itself is still heard."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from agent.settings import Settings
+from agent.simulator.booth import SimulatedBooth
 from agent.simulator.camera import Camera
 from agent.simulator.cups import Cups
 from agent.simulator.scanner import Scanner
 from agent.system.session import open_lock, try_lock
-from tests.world import World, world
+from tests.world import Observer, World, world
 
 
 def begin_session(w: World) -> int:
@@ -73,24 +76,48 @@ async def test_during_a_session_what_tells_by_itself_or_is_a_service_is_still_pu
         await cups.stop()
 
 
+class Hourly(SimulatedBooth):
+    """A simulated booth with a heartbeat every five seconds."""
+
+    def _settings(self) -> Settings:
+        settings = super()._settings()
+        return replace(settings, reporting=replace(settings.reporting, heartbeat_s=5, telemetry_s=3600))
+
+
 async def test_no_session_is_ever_published(tmp_path: Path) -> None:
-    """Neither its beginning nor its end makes a message, nor a difference in one."""
-    scanner, camera = Scanner(tmp_path / "scanner"), Camera(tmp_path / "camera")
-    async with world(tmp_path, reporting={"alarm_after_s": 1, "heartbeat_s": 5, "telemetry_s": 3600}) as w:
-        w.config["peripherals"] |= eyes(scanner, camera)
-        w.config["checks"] = {"every_s": 60}
-        await w.start_agent()
-        await w.until(lambda: (w.observer.last("health/camera") or {}).get("status") == "ok", "all judged")
-        await w.until(lambda: (w.observer.last("health/scanner") or {}).get("status") == "ok", "all judged")
-        await w.until(lambda: len(w.observer.of("health/board")) >= 2, "a heartbeat")
-        already = len(w.observer.messages)
-        session = begin_session(w)
-        beats = len(w.observer.of("health/board"))
-        await w.until(lambda: len(w.observer.of("health/board")) > beats + 1, "two heartbeats in the session")
-        os.close(session)
-        await w.until(lambda: len(w.observer.of("health/board")) > beats + 2, "one after it")
-        for message in w.observer.messages[already:]:
-            assert "session" not in message.text.replace('"session":"', "")
-        for name in ("scanner", "camera"):
-            said = [message.json for message in w.observer.of(f"health/{name}")]
-            assert len({str({**health, "checked_at": None}) for health in said[1:]}) == 1
+    """A check is owed when a citizen comes, falls due again while she is there, and is made up for when she is gone."""
+    booth = Hourly(tmp_path)
+    try:
+        await booth.start()
+        observer = Observer(booth.broker.port, heartbeat_s=5)
+        names = (*booth.profile, "booth")
+
+        def beats() -> int:
+            return len(observer.of("health/board"))
+
+        for name in names:
+            await observer.until(partial(observer.last, f"health/{name}"), name)
+        await observer.until(lambda: observer.last("led") == "ok", "all well")
+        await booth.citizen.comes()
+        already, begun = len(observer.messages), beats()
+        assert booth._agent is not None
+        booth._agent.check_now()
+        await observer.until(lambda: beats() > begun + 2, "heartbeats while she is there")
+        booth.citizen.goes()
+        await observer.until(lambda: beats() > begun + 7, "the owed checks, made up for", 60)
+
+        said = observer.messages[already:]
+        assert not [message.topic for message in said if "/event/" in message.topic or "/alarm/" in message.topic]
+        for topic in {message.topic for message in said}:
+            payloads = {
+                str({**message.json, "checked_at": None, "facts": None}) if "/health/" in topic else message.text
+                for message in said
+                if message.topic == topic
+            }
+            assert len(payloads) == 1, topic
+        # What is open is asked on, so that no time of a check stands still while she is there.
+        checked = [message.json["checked_at"] for message in said if message.topic.endswith("/health/receipt-printer")]
+        assert len(set(checked)) > 2
+    finally:
+        observer.close()
+        await booth.stop()
