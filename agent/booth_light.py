@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NoReturn, Protocol, get_args
 
@@ -21,6 +21,7 @@ from agent.contract.words import LightWord
 from agent.devices.gpio_lines import GpioLines, NoSuchLine
 
 _COLOURS: Final[tuple[Colour, ...]] = get_args(Colour)
+_FEEDINGS: Final = 3  # in the watchdog's time: every 10 s of 30
 _DATAGRAM_LIMIT: Final = 32  # bytes; the longest word has 11
 _WORDS: Final[dict[bytes, LightWord]] = {word.encode(): word for word in get_args(LightWord)}
 
@@ -71,17 +72,53 @@ class Light:
             self._word, self._since_s = word, now_s
 
 
-def run(light: Light, lines: Lines, names: dict[Colour, str], listener: socket.socket, clock: Callable[[], float]) -> NoReturn:
-    """Until a signal's exception. Sleeps until the next step, the next word, or the end of the hold."""
+class ServiceManager:
+    """sd_notify(3) without libsystemd, which this process has no other use for. Says nothing where nobody listens."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        address = environment.get("NOTIFY_SOCKET", "")
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        deadline_us = environment.get("WATCHDOG_USEC", "")
+        ours = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        watched = bool(address) and ours and deadline_us.isdigit() and int(deadline_us) > 0
+        self._every_s = int(deadline_us) / 1e6 / _FEEDINGS if watched else None
+        self._fed_s: float | None = None
+
+    def ready(self) -> None:
+        self._say(b"READY=1")
+
+    def feed(self, now_s: float) -> float | None:
+        """Feeds the watchdog when it is time; the seconds until the next time, None for never."""
+        if self._every_s is None:
+            return None
+        if self._fed_s is None or now_s - self._fed_s >= self._every_s:
+            self._say(b"WATCHDOG=1")
+            self._fed_s = now_s
+        return self._fed_s + self._every_s - now_s
+
+    def _say(self, state: bytes) -> None:
+        if not self._address:
+            return
+        # A manager that does not listen, or whose queue is full, must not stop the light.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender, contextlib.suppress(OSError):
+            sender.sendto(state, self._address)
+
+
+def run(
+    light: Light, lines: Lines, names: dict[Colour, str], listener: socket.socket,
+    clock: Callable[[], float], manager: ServiceManager,
+) -> NoReturn:  # fmt: skip
+    """Until a signal's exception. Sleeps until the next step, the next word, the end of the hold, or the watchdog's time."""
     poller = select.poll()
     poller.register(listener, select.POLLIN)
     shown: set[str] | None = None
     while True:
-        colours, left_s = light.look(clock())
+        colours, step_s = light.look(clock())
         lit = {names[colour] for colour in colours}
         if lit != shown:
             lines.light(lit)
             shown = lit
+        left_s = min((wait for wait in (step_s, manager.feed(clock())) if wait is not None), default=None)
         # Rounded up: a wait that ends before the step would only look again.
         poller.poll(None if left_s is None else int(left_s * 1000) + 1)
         with contextlib.suppress(BlockingIOError):
@@ -142,7 +179,9 @@ def main(arguments: list[str] | None = None) -> int:
             lines: Lines = PrintedLines() if options.dry_run else GpioLines(sorted(set(names.values())), options.active_low)
             stack.callback(lines.close)
             listener = stack.enter_context(listening(options.socket))
-            run(Light(options.hold_s, time.monotonic()), lines, names, listener, time.monotonic)
+            manager = ServiceManager(os.environ)
+            manager.ready()
+            run(Light(options.hold_s, time.monotonic()), lines, names, listener, time.monotonic, manager)
     except KeyboardInterrupt:
         return 0
     except (NoSuchLine, ImportError, OSError) as error:

@@ -1,9 +1,11 @@
 """`booth-session COMMAND…`: run a kiosk application that knows nothing of the session lock, with the lock held.
 
-Contract §12. While the command runs, the agent opens, prints, scans and films nothing.
+Contract §12. While the command runs, the agent opens, prints, scans and films nothing. The command ends with its wrapper,
+however that ends: without the wrapper nobody holds the lock.
 """
 
 import argparse
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,12 +17,15 @@ from typing import Final
 
 from agent.system.session import LOCK_NAME, open_lock, try_lock
 
+# Not RUNTIME_DIRECTORY: in the kiosk's unit, systemd names the kiosk's own folder there, and the agent locks elsewhere.
+RUNTIME_DIR: Final = Path("/run/booth-agent")
 PATIENCE_S: Final = 60.0  # for a check of the agent's; a citizen waits no longer
 _TRY_EVERY_S: Final = 0.1
 _EXIT_NO_LOCK: Final = 1
 _EXIT_NOT_FOUND: Final = 127  # as shells say it
 _EXIT_NOT_EXECUTABLE: Final = 126
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.command:
         parser.error("name the command to run")
     try:
-        descriptor = open_lock(options.runtime_dir)
+        descriptor = open_lock(options.runtime_dir, create=False)
     except OSError as error:
         place = options.runtime_dir / LOCK_NAME
-        print(f"booth-session: {place}: {error.strerror}; is the agent running, and is this user in the group "
-              "booth-session? Name another directory with --runtime-dir DIR", file=sys.stderr)  # fmt: skip
+        print(f"booth-session: {place}: {error.strerror}. `systemd-tmpfiles --create booth-agent.conf` makes it, and the user "
+              "must be in the group booth-session. Name another directory with --runtime-dir DIR", file=sys.stderr)  # fmt: skip
         return _EXIT_NO_LOCK
     # The citizen comes first: after the contract's minute the command starts, and the lock is taken when it can be.
     locked = _lock(descriptor, options.wait_s)
@@ -45,9 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="booth-session", description=__doc__)
-    default = Path(os.environ.get("RUNTIME_DIRECTORY", "/run/booth-agent"))
     parser.add_argument(
-        "--runtime-dir", type=Path, default=default, metavar="DIR", help="where session.lock is (else RUNTIME_DIRECTORY)"
+        "--runtime-dir", type=Path, default=RUNTIME_DIR, metavar="DIR", help=f"where session.lock is ({RUNTIME_DIR})"
     )
     parser.add_argument("--wait", dest="wait_s", type=float, default=PATIENCE_S, metavar="SECONDS", help="for the agent (60)")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…", help="the application and its arguments")
@@ -64,16 +68,15 @@ def _lock(descriptor: int, patience_s: float) -> bool:
 
 
 def _run(command: Sequence[str], take_lock: Callable[[], bool]) -> int:
+    child = _Child()
     try:
-        process = subprocess.Popen(command)  # the lock is close-on-exec: no child keeps it
+        process = child.start(command)
     except FileNotFoundError:
         print(f"booth-session: there is no command {command[0]}", file=sys.stderr)
         return _EXIT_NOT_FOUND
     except OSError as error:
         print(f"booth-session: {command[0]}: {error.strerror}", file=sys.stderr)
         return _EXIT_NOT_EXECUTABLE
-    for number in _PASSED_ON:
-        signal.signal(number, lambda given, _frame: process.send_signal(given))
     locked = take_lock()
     while True:
         try:
@@ -82,6 +85,41 @@ def _run(command: Sequence[str], take_lock: Callable[[], bool]) -> int:
             locked = take_lock()
         else:
             return status if status >= 0 else 128 - status
+
+
+class _Child:
+    """The command. Signals are its own from before it starts; one that comes too early is kept for it."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self._prctl = ctypes.CDLL(None).prctl  # looked up here: between fork and exec there is little that may be done
+
+    def start(self, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        """Raises OSError."""
+        wrapper = os.getpid()
+        ignored = {number for number in _PASSED_ON if signal.getsignal(number) is signal.SIG_IGN}
+        for number in _PASSED_ON:
+            signal.signal(number, self._pass_on)
+
+        def leave_with_the_wrapper() -> None:
+            for number in _PASSED_ON:
+                signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+            self._prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != wrapper:  # it ended just before
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        # The lock is close-on-exec: no child keeps it. There is one thread, which is what preexec_fn asks for.
+        self._process = subprocess.Popen(command, preexec_fn=leave_with_the_wrapper)  # noqa: PLW1509
+        for early in self._early:
+            self._process.send_signal(early)
+        return self._process
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        if self._process is None:
+            self._early.append(number)
+        else:
+            self._process.send_signal(number)
 
 
 if __name__ == "__main__":

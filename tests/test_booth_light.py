@@ -1,5 +1,6 @@
 """booth-light: the state machine by a clock of the test's, and the program as a process that prints its lines."""
 
+import os
 import signal
 import socket
 import stat
@@ -12,11 +13,12 @@ from typing import get_args
 
 import pytest
 
-from agent.booth_light import Light, main
+from agent.booth_light import Light, ServiceManager, main
 from agent.contract.light import COLOURS, HOLD_S, RHYTHMS, phase
 from agent.contract.words import LightWord
 
 ALL = "blue-line green-line red-line"
+MANAGED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 LINES = ("--red", "red-line", "--green", "green-line", "--blue", "blue-line")
 
 
@@ -78,12 +80,14 @@ def test_lines_that_no_chip_has_are_status_1_and_leave_no_socket(tmp_path: Path)
 class Program:
     """The real process. `lines` come with the time at which they were printed."""
 
-    def __init__(self, path: Path, *arguments: str) -> None:
+    def __init__(self, path: Path, *arguments: str, **environment: str) -> None:
         self.path = path
+        plain = {name: value for name, value in os.environ.items() if name not in MANAGED}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agent.booth_light", "--dry-run", "--socket", str(path), *arguments],
             stdout=subprocess.PIPE,
             text=True,
+            env=plain | environment,
         )
 
     def line(self) -> tuple[str, float]:
@@ -135,9 +139,72 @@ def test_the_process_shows_words_falls_back_by_itself_and_ends_dark(program: Pro
     assert not program.path.exists()
 
 
-def test_a_steady_light_costs_nothing(tmp_path: Path) -> None:
-    program = Program(tmp_path / "light.sock", *LINES)
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """The service manager's end of NOTIFY_SOCKET."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(10)
+        yield listener
+
+
+def heard(manager: socket.socket, within_s: float) -> bytes | None:
+    manager.settimeout(within_s)
     try:
+        return manager.recv(100)
+    except TimeoutError:
+        return None
+
+
+def test_it_is_ready_when_it_listens_and_feeds_the_watchdog_though_the_light_is_steady(
+    tmp_path: Path, manager: socket.socket
+) -> None:
+    program = Program(tmp_path / "light.sock", *LINES, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="600000")
+    try:
+        assert heard(manager, 10) == b"READY=1"
+        program.say(b"ok")  # to a socket that is there
+        assert heard(manager, 10) == b"WATCHDOG=1"
+        begun_s = time.monotonic()
+        for _ in range(6):  # each after 0.2 s
+            assert heard(manager, 10) == b"WATCHDOG=1"
+        assert 1.0 < time.monotonic() - begun_s < 3.0
+        os.kill(program.process.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, program.process.pid, os.WSTOPPED | os.WNOWAIT)
+        while heard(manager, 0.01) is not None:
+            pass  # what was on its way
+        assert heard(manager, 1.0) is None, "who is stopped is not fed for"
+    finally:
+        program.end()
+
+
+def test_the_watchdog_is_fed_every_ten_seconds_of_thirty() -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "30000000"})
+    assert manager.feed(100.0) == 10.0
+    assert manager.feed(103.0) == 7.0
+    assert manager.feed(110.0) == 10.0
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"WATCHDOG_USEC": "30000000"},
+        {"NOTIFY_SOCKET": "/nowhere/notify"},
+        {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "soon"},
+        {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "0"},
+        {"NOTIFY_SOCKET": "/nowhere/notify", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"},
+    ],
+)
+def test_nobody_is_fed_where_nobody_watches(environment: dict[str, str]) -> None:
+    manager = ServiceManager(environment)
+    manager.ready()  # not even to a socket that is gone
+    assert manager.feed(100.0) is None
+
+
+def test_a_steady_light_costs_nothing_without_a_watchdog(tmp_path: Path, manager: socket.socket) -> None:
+    program = Program(tmp_path / "light.sock", *LINES, NOTIFY_SOCKET=str(tmp_path / "notify"))
+    try:
+        assert heard(manager, 10) == b"READY=1"
         assert program.line()[0] == ALL
         program.say(b"ok")
         assert program.line()[0] == "green-line"

@@ -9,10 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from agent import booth_session
 from agent.system.session import SessionLock, open_lock, try_lock
 from tests.world import BIN
 
 PROGRAM = str(BIN / "booth-session")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A runtime directory with the lock in it, as the system makes it."""
+    os.close(open_lock(tmp_path))
+    return tmp_path
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -26,47 +34,47 @@ def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     return process.returncode, output, errors
 
 
-def test_the_lock_is_held_for_as_long_as_the_command_runs_and_its_status_is_passed_on(tmp_path: Path) -> None:
+def test_the_lock_is_held_for_as_long_as_the_command_runs_and_its_status_is_passed_on(folder: Path) -> None:
     process = subprocess.Popen(
-        [PROGRAM, "--runtime-dir", str(tmp_path), "sh", "-c", "echo begun; read answer; exit 7"],
+        [PROGRAM, "--runtime-dir", str(folder), "sh", "-c", "echo begun; read answer; exit 7"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
-    assert SessionLock(tmp_path).held()
+    assert SessionLock(folder).held()
     process.communicate("go\n", timeout=20)
     assert process.returncode == 7
-    assert not SessionLock(tmp_path).held()
+    assert not SessionLock(folder).held()
 
 
-def test_the_command_does_not_inherit_the_lock(tmp_path: Path) -> None:
-    status, output, _ = finish(start(tmp_path, "sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $!"))
+def test_the_command_does_not_inherit_the_lock(folder: Path) -> None:
+    status, output, _ = finish(start(folder, "sh", "-c", "sleep 30 >/dev/null 2>&1 & echo $!"))
     try:
         assert status == 0
-        assert not SessionLock(tmp_path).held()
+        assert not SessionLock(folder).held()
     finally:
         os.kill(int(output), signal.SIGKILL)
 
 
-def test_it_waits_for_a_check_of_the_agents(tmp_path: Path) -> None:
-    agents = open_lock(tmp_path)
+def test_it_waits_for_a_check_of_the_agents(folder: Path) -> None:
+    agents = open_lock(folder)
     assert try_lock(agents)
-    process = start(tmp_path, "echo", "begun")
+    process = start(folder, "echo", "begun")
     time.sleep(0.5)
     assert process.poll() is None
     os.close(agents)
     assert finish(process) == (0, "begun\n", "")
 
 
-def test_a_citizen_waits_no_longer_than_that_and_the_lock_is_taken_when_it_can_be(tmp_path: Path) -> None:
-    agents = open_lock(tmp_path)
+def test_a_citizen_waits_no_longer_than_that_and_the_lock_is_taken_when_it_can_be(folder: Path) -> None:
+    agents = open_lock(folder)
     assert try_lock(agents)
-    process = start(tmp_path, "--wait", "0.3", "sh", "-c", "echo begun; exec sleep 30")
+    process = start(folder, "--wait", "0.3", "sh", "-c", "echo begun; exec sleep 30")
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     os.close(agents)
     end_s = time.monotonic() + 20
-    while not SessionLock(tmp_path).held():
+    while not SessionLock(folder).held():
         assert time.monotonic() < end_s
         time.sleep(0.05)
     process.terminate()
@@ -75,8 +83,8 @@ def test_a_citizen_waits_no_longer_than_that_and_the_lock_is_taken_when_it_can_b
     assert "starting without it" in errors
 
 
-def test_signals_are_the_commands(tmp_path: Path) -> None:
-    process = start(tmp_path, sys.executable, "-c",
+def test_signals_are_the_commands(folder: Path) -> None:
+    process = start(folder, sys.executable, "-c",
                     "import signal, sys\n"
                     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\n"
                     "print('ready', flush=True)\n"
@@ -95,14 +103,79 @@ def test_signals_are_the_commands(tmp_path: Path) -> None:
         (["/etc/passwd"], 126, "Permission denied"),
     ],
 )
-def test_mistakes_are_explained(tmp_path: Path, arguments: list[str], status: int, said: str) -> None:
-    ended, _, errors = finish(start(tmp_path, *arguments))
+def test_mistakes_are_explained(folder: Path, arguments: list[str], status: int, said: str) -> None:
+    ended, _, errors = finish(start(folder, *arguments))
     assert ended == status
     assert said in errors
-    assert not SessionLock(tmp_path).held()
+    assert not SessionLock(folder).held()
 
 
-def test_without_a_runtime_directory_it_says_what_to_do(tmp_path: Path) -> None:
-    status, _, errors = finish(start(tmp_path / "missing", "true"))
-    assert status == 1
+@pytest.mark.parametrize("place", ["missing", "."])
+def test_without_a_lock_it_says_what_to_do_and_makes_none(tmp_path: Path, place: str) -> None:
+    status, output, errors = finish(start(tmp_path / place, "echo", "begun"))
+    assert (status, output) == (1, "")
+    assert "there is no session lock" in errors
+    assert "systemd-tmpfiles --create" in errors
     assert "--runtime-dir" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_of_the_kiosks_own_unit_is_not_the_agents(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert Path("/run/booth-agent") == booth_session.RUNTIME_DIR
+    agents = folder / "agents"
+    monkeypatch.setattr(booth_session, "RUNTIME_DIR", agents)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(folder))  # where there is a lock, of nobody's
+    assert booth_session.main(["true"]) == 1
+    assert str(agents / "session.lock") in capfd.readouterr().err
+
+
+def test_the_command_ends_with_its_wrapper(folder: Path) -> None:
+    process = start(folder, "sh", "-c", "echo $$; exec sleep 60")
+    assert process.stdout is not None
+    command = int(process.stdout.readline())
+    try:
+        process.kill()
+        process.communicate(timeout=20)  # until the command too has closed its output
+    except subprocess.TimeoutExpired:
+        os.kill(command, signal.SIGKILL)
+        process.communicate()
+        raise
+    assert not SessionLock(folder).held()
+
+
+# Popen has started the command, and not yet said so.
+EARLY = """
+import os, signal, subprocess, sys
+from agent import booth_session
+class Slow(subprocess.Popen):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGTERM)
+subprocess.Popen = Slow
+sys.exit(booth_session.main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_that_comes_while_the_command_starts_reaches_it(folder: Path) -> None:
+    command = [sys.executable, "-c", EARLY, "--runtime-dir", str(folder), "sleep", "60"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, "")
+
+
+def test_an_ignored_signal_stays_ignored(folder: Path) -> None:
+    """`nohup booth-session …`: the command inherits what its wrapper was started with."""
+    command = [
+        "sh",
+        "-c",
+        'trap "" HUP; exec "$0" "$@"',
+        PROGRAM,
+        "--runtime-dir",
+        str(folder),
+        "grep",
+        "SigIgn",
+        "/proc/self/status",
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert int(ended.stdout.split()[1], 16) & 1 << signal.SIGHUP - 1

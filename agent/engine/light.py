@@ -21,7 +21,7 @@ class Lamp(Protocol):
         """Show a word from now on, at `dim_pct` of the full brightness."""
 
     async def rearm(self) -> None:
-        """Somebody is still alive."""
+        """Somebody is still alive. May wait for the end of a rhythm, and may be cancelled."""
 
     async def leave_starting(self) -> None:
         """Show `starting` for ever: what a dead agent leaves behind."""
@@ -50,11 +50,12 @@ class LightKeeper:
             self._changed.clear()
             wanted = (self._word, self._dimmed_pct if self._dimmed() else _FULL_PCT)
             try:
-                if wanted == shown:
-                    await self._lamp.rearm()
-                else:
+                if wanted != shown:
                     await self._lamp.show(*wanted)
-                shown = wanted
+                    shown = wanted
+                elif not await self._rearmed():
+                    shown = None  # it may have been stopped half-way
+                    continue
                 self._works()
             except OSError as error:
                 shown = None
@@ -69,6 +70,21 @@ class LightKeeper:
             await self._lamp.leave_starting()
         except OSError as error:
             self._complain(error)
+
+    async def _rearmed(self) -> bool:
+        """Re-arms; False where a new word came meanwhile, which must not wait for the end of a rhythm. Raises OSError."""
+        rearming = asyncio.create_task(self._lamp.rearm())
+        changed = asyncio.create_task(self._changed.wait())
+        try:
+            await asyncio.wait((rearming, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            rearming.cancel()
+            changed.cancel()
+            await asyncio.gather(rearming, changed, return_exceptions=True)
+        if rearming.cancelled():
+            return False
+        rearming.result()
+        return True
 
     def _works(self) -> None:
         if self._failed:

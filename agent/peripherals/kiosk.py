@@ -17,22 +17,24 @@ from agent.rules.declaration import Fact, FindingKind, Observed, Reading, Unread
 
 HEARTBEAT_NAME: Final = "kiosk-heartbeat"
 
+_GROUP: Final = r"/sys/fs/cgroup(?:/(?!\.\.?(?:/|$))[^/]+)+/?"
 _DOWN_S: Final = 2.0  # between looks at an application that does not run: nothing announces its start
-_RESTARTS: Final = 5  # so many within _RESTARTS_WITHIN_S, and no citizen gets anything done between them
-_RESTARTS_WITHIN_S: Final = 600.0
+_SHORT_S: Final = 60.0  # a run that ends sooner is a crash; a longer one may be a citizen's session
+_SHORT_RUNS: Final = 5  # so many within _SHORT_RUNS_WITHIN_S, and no citizen gets anything done between them
+_SHORT_RUNS_WITHIN_S: Final = 600.0
 
 
 @dataclass(frozen=True)
 class Options:
     """`unit`: the system unit that runs the application; `cgroup` instead, for a user's unit or one in a slice of its own.
 
-    `heartbeat`: the file that the application touches while it moves. Where it is named here, or where there is neither
-    unit nor group, its absence counts as standing still; the default one in the runtime directory counts from the first
-    touch on, since an application may know nothing of it.
+    `heartbeat`: the file that the application touches while it moves. Where it is named here, its absence counts as standing
+    still; the default one in the runtime directory is always there, and counts once it was seen to be touched, since an
+    application may know nothing of it.
     """
 
     unit: Annotated[str | None, Pattern(r"[A-Za-z0-9:_.\\@-]+\.service", "a unit's name, such as booth-kiosk.service")] = None
-    cgroup: Annotated[str | None, Pattern("/sys/fs/cgroup/.+", "a whole path below /sys/fs/cgroup")] = None
+    cgroup: Annotated[str | None, Pattern(_GROUP, "a whole path below /sys/fs/cgroup, without ..")] = None
     heartbeat: Annotated[str | None, Pattern("/.+", "a whole path, such as /run/kiosk/heartbeat")] = None
     frozen_after_s: Annotated[float, Range(5, 3600)] = 60.0
     interval_s: Annotated[float, Range(1, 300)] = 15.0
@@ -59,13 +61,13 @@ class KioskSource:
         self._signals = signals
         self._has_unit = options.unit is not None or options.cgroup is not None
         self._heartbeat = _Heartbeat(
-            Path(options.heartbeat or surroundings.runtime_dir / HEARTBEAT_NAME),
-            awaited=options.heartbeat is not None or not self._has_unit,
+            Path(options.heartbeat or surroundings.runtime_dir / HEARTBEAT_NAME), promised=options.heartbeat is not None
         )
         self._running: bool | None = None
         self._announced = False
         self._identity: int | None = None
-        self._starts: deque[float] = deque()
+        self._started_s: float | None = None  # of the run that is on, or was last; None for one that was on before us
+        self._short_ends: deque[float] = deque()
         self._unwatch: Callable[[], None] | None = None
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -80,7 +82,7 @@ class KioskSource:
         age_s = None if self._running is False else self._heartbeat.age_s(now_s)
         facts: dict[str, FactValue] = {
             "running": self._running,
-            "restarting": len(self._starts) >= _RESTARTS,
+            "restarting": len(self._short_ends) >= _SHORT_RUNS,
             "heartbeat_age_s": None if age_s is None else round(age_s, 1),
         }
         return Reading(facts)
@@ -110,12 +112,15 @@ class KioskSource:
             except OSError:
                 self._unwatch = None  # it does not run: the interval sees when it does
         running = cgroup.populated(self._files, group)
+        # Running before and after, and something happened: it was down in between.
+        ended = self._running and (anew or not running)
+        if ended and self._started_s is not None and now_s - self._started_s <= _SHORT_S:
+            self._short_ends.append(now_s)
         if running and self._running is not None and (anew or not self._running):
-            # Running before and after, and something happened: it was down in between.
-            self._starts.append(now_s)
+            self._started_s = now_s
             self._heartbeat.wait_anew(now_s)
-        while self._starts and now_s - self._starts[0] > _RESTARTS_WITHIN_S:
-            self._starts.popleft()
+        while self._short_ends and now_s - self._short_ends[0] > _SHORT_RUNS_WITHIN_S:
+            self._short_ends.popleft()
         self._running = running
         if not running:
             self._end_watch()
@@ -134,12 +139,13 @@ class _Heartbeat:
     """How long ago a file was last seen to be touched, by a clock that never jumps.
 
     Its time stamp is compared with itself only: the wall clock may be years off when a booth starts. So what happened
-    before the first look is not known, and the first look counts as a touch.
+    before the first look is not known. The first look at a `promised` one counts as a touch; another begins to count when
+    its time stamp changes.
     """
 
-    def __init__(self, file: Path, *, awaited: bool) -> None:
+    def __init__(self, file: Path, *, promised: bool) -> None:
         self._file = file
-        self._awaited = awaited
+        self._promised = promised
         self._stamp_ns: int | None = None
         self._touched_s: float | None = None
 
@@ -149,9 +155,12 @@ class _Heartbeat:
             stamp_ns = self._file.stat().st_mtime_ns
         except OSError:
             stamp_ns = None
-        if (stamp_ns is not None and stamp_ns != self._stamp_ns) or (self._awaited and self._touched_s is None):
+        if self._promised and self._touched_s is None:
             self._touched_s = now_s
-        self._stamp_ns = self._stamp_ns if stamp_ns is None else stamp_ns
+        if stamp_ns is not None and stamp_ns != self._stamp_ns:
+            if self._promised or self._stamp_ns is not None:
+                self._touched_s = now_s
+            self._stamp_ns = stamp_ns
         return None if self._touched_s is None else now_s - self._touched_s
 
     def wait_anew(self, now_s: float) -> None:
@@ -166,8 +175,8 @@ PERIPHERAL = Peripheral(
     options=Options,
     facts=(
         Fact("running", "boolean", "a process of the application lives; null where no unit is configured"),
-        Fact("restarting", "boolean", "it ended and was started again 5 times or more within 10 minutes"),
-        Fact("heartbeat_age_s", "number", "since the application was last seen to move; null without heartbeat file", "s"),
+        Fact("restarting", "boolean", "5 times or more within 10 minutes it ended less than a minute after its start"),
+        Fact("heartbeat_age_s", "number", "since the application was last seen to move; null where it has no heartbeat", "s"),
     ),
     findings=(
         FindingKind(

@@ -10,6 +10,28 @@ from agent.engine import checks as checking
 from agent.engine.checks import ActiveChecks
 
 
+class Wall:
+    """The booth's clock; counts how often it was looked at."""
+
+    def __init__(self, moment: str) -> None:
+        self.now: datetime | None = datetime.fromisoformat(moment)
+        self._looks = 0
+        self._looked = asyncio.Event()
+
+    def __call__(self) -> datetime | None:
+        self._looks += 1
+        self._looked.set()
+        return self.now
+
+    async def seen(self) -> None:
+        """Until a whole look was taken at what it shows now: when the next one begins, that one has done what it does."""
+        enough = self._looks + 2
+        async with asyncio.timeout(10):
+            while self._looks < enough:
+                self._looked.clear()
+                await self._looked.wait()
+
+
 class Woken:
     """A watch, as far as the checks know it."""
 
@@ -22,18 +44,18 @@ class Woken:
 
 async def test_every_peripheral_is_woken_at_opening_time_and_at_the_cadence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checking, "_LOOK_EVERY_S", 0.01)
-    local: list[datetime | None] = [datetime.fromisoformat("2026-12-07T06:59")]
+    wall = Wall("2026-12-07T06:59")
     mono_s = [0.0]
     watches = [Woken(), Woken()]
     checks = ActiveChecks(
         lambda: watches,  # type: ignore[arg-type,return-value]
-        Hours("Europe/Paris", {"mon": ["07:00-12:30"]}, {}), [], 3600.0, lambda: local[0], lambda: mono_s[0],
+        Hours("Europe/Paris", {"mon": ["07:00-12:30"]}, {}), [], 3600.0, wall, lambda: mono_s[0],
     )  # fmt: skip
 
     async def later(moment: str | None, seconds: float) -> list[int]:
-        local[0] = None if moment is None else datetime.fromisoformat(f"2026-12-07T{moment}")
+        wall.now = None if moment is None else datetime.fromisoformat(f"2026-12-07T{moment}")
         mono_s[0] = seconds
-        await asyncio.sleep(0.1)
+        await wall.seen()
         return [watch.active for watch in watches]
 
     running = asyncio.create_task(checks.run())
@@ -42,8 +64,9 @@ async def test_every_peripheral_is_woken_at_opening_time_and_at_the_cadence(monk
         assert await later("07:00:10", 70) == [1, 1]
         assert await later("07:30", 1900) == [1, 1]
         assert await later("08:00:30", 3700) == [2, 2]
-        assert await later(None, 90_000) == [2, 2]  # a clock below its floor knows no opening time
-        assert await later("12:31", 95_000) == [2, 2]
+        assert await later(None, 3800) == [2, 2]  # a clock below its floor knows no opening time
+        assert await later(None, 7400) == [3, 3]  # the cadence needs none
+        assert await later("12:31", 95_000) == [3, 3]  # closed
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -18,12 +18,16 @@ class Lamp:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.broken = False
+        self.rhythm: asyncio.Event | None = None  # what a re-arming waits for
         self._news = asyncio.Event()
 
     async def show(self, word: LightWord, dim_pct: int) -> None:
         self._take(f"{word} {dim_pct}")
 
     async def rearm(self) -> None:
+        if self.rhythm is not None:
+            self._take("rearming")
+            await self.rhythm.wait()
         self._take("rearm")
 
     async def leave_starting(self) -> None:
@@ -77,6 +81,59 @@ async def test_it_is_rearmed_while_the_loop_lives_and_dimmed_when_the_shop_close
         count = len(lamp.said)
         await lamp.until(count + 2)
     assert "starting 20" in lamp.said[count:]
+
+
+async def test_a_new_word_does_not_wait_for_the_end_of_a_rhythm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_REARM_S", 0.02)
+    lamp = Lamp()
+    lamp.rhythm = asyncio.Event()
+    async with kept(lamp) as keeper:
+        await lamp.until(2)
+        assert lamp.said == ["starting 100", "rearming"]
+        keeper.show("locate")
+        await lamp.until(4)
+        assert lamp.said[2:] == ["locate 100", "rearming"]
+        lamp.rhythm.set()
+        await lamp.until(5)
+        assert lamp.said[4] == "rearm"
+
+
+async def test_a_rearming_that_was_stopped_is_made_good_though_the_word_is_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_REARM_S", 0.02)
+    lamp = Lamp()
+    lamp.rhythm = asyncio.Event()
+    async with kept(lamp) as keeper:
+        await lamp.until(2)
+        keeper.show("ok")
+        keeper.show("starting")
+        await lamp.until(3)
+        assert lamp.said == ["starting 100", "rearming", "starting 100"]
+
+
+async def test_the_end_of_the_agent_ends_a_rearming(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_REARM_S", 0.02)
+    lamp = Lamp()
+    lamp.rhythm = asyncio.Event()
+    before = asyncio.all_tasks()
+    async with kept(lamp):
+        await lamp.until(2)
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_rearming_that_fails_is_complained_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(keeping, "_REARM_S", 0.02)
+    lamp = Lamp()
+    async with kept(lamp):
+        await lamp.until(2)
+        assert lamp.said[:2] == ["starting 100", "rearm"]
+        lamp.broken = True
+        async with asyncio.timeout(10):
+            while not caplog.records:
+                await asyncio.sleep(0.005)
+        lamp.broken = False
+        count = len(lamp.said)
+        await lamp.until(count + 1)
+    assert lamp.said[count] == "starting 100"  # all of it
 
 
 async def test_a_lamp_that_is_missing_is_said_once_and_tried_again(

@@ -99,6 +99,10 @@ def test_a_restart_is_no_fault_but_ten_seconds_are() -> None:
         ({"unit": "booth kiosk"}, "unit"),
         ({"unit": "../x.service"}, "unit"),
         ({"cgroup": "system.slice/x"}, "cgroup"),
+        ({"cgroup": "/sys/fs/cgroup/"}, "cgroup"),
+        ({"cgroup": "/sys/fs/cgroup/../../../etc"}, "cgroup"),
+        ({"cgroup": "/sys/fs/cgroup/system.slice/.."}, "cgroup"),
+        ({"cgroup": "/sys/fs/cgroup//system.slice"}, "cgroup"),
         ({"heartbeat": "kiosk-heartbeat"}, "heartbeat"),
         ({"frozen_after_s": 1}, "frozen_after_s"),
     ],
@@ -107,6 +111,11 @@ def test_wrong_options_are_named_by_their_path(options: dict[str, Any], path: st
     with pytest.raises(Invalid) as caught:
         build(Options, options, "peripherals.kiosk")
     assert [problem.path for problem in caught.value.problems] == [f"peripherals.kiosk.{path}"]
+
+
+@pytest.mark.parametrize("group", ["x", "user.slice/user-1000.slice/x.service/", "..x/y..z/...", "a b"])
+def test_any_group_below_the_root_may_be_named(group: str) -> None:
+    assert build(Options, {"cgroup": f"/sys/fs/cgroup/{group}"}, "").cgroup == f"/sys/fs/cgroup/{group}"
 
 
 def test_a_units_group_is_where_systemd_makes_it() -> None:
@@ -143,10 +152,11 @@ async def test_a_machine_without_control_groups_is_said_not_guessed(tmp_path: Pa
 async def test_one_that_ends_again_and_again_is_not_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     looked = Looked(tmp_path, Options(UNIT))
+    assert await looked.codes() == ["app-not-running"]
     looked.populate(1)
     assert await looked.codes() == []
     for _ in range(4):
-        clock.now_s += 30
+        clock.now_s += 60
         looked.populate(0)
         assert await looked.codes() == ["app-not-running"]
         clock.now_s += 3
@@ -162,11 +172,31 @@ async def test_one_that_ends_again_and_again_is_not_running(tmp_path: Path, monk
     await looked.source.close()
 
 
+async def test_one_that_is_started_anew_after_each_session_is_no_crash_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    looked = Looked(tmp_path, Options(UNIT))
+    looked.populate(1)
+    assert await looked.codes() == []
+    looked.populate(0)
+    looked.populate(1)  # how long that one ran, nobody knows
+    assert await looked.codes() == []
+    for _ in range(9):  # within ten minutes
+        clock.now_s += 60.5
+        looked.populate(0)
+        looked.populate(1)
+        assert await looked.codes() == []
+    await looked.source.close()
+
+
 async def test_the_heartbeat_is_measured_by_a_clock_that_never_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     looked = Looked(tmp_path, Options(UNIT))
     looked.populate(1)
     looked.beat()  # in 2001, says its time stamp
+    assert (await looked.facts())["heartbeat_age_s"] is None  # it was there before us
+    looked.beat()
     assert (await looked.facts())["heartbeat_age_s"] == 0.0
     clock.now_s += 59.9
     assert await looked.codes() == []
@@ -180,15 +210,23 @@ async def test_the_heartbeat_is_measured_by_a_clock_that_never_jumps(tmp_path: P
     await looked.source.close()
 
 
-async def test_an_application_without_heartbeat_is_judged_by_its_unit_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("options", [Options(UNIT), Options()])
+@pytest.mark.parametrize("since", ["never", "before", "later"])
+async def test_an_application_that_knows_nothing_of_the_heartbeat_never_freezes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: Options, since: str
 ) -> None:
     clock = Clock(monkeypatch)
-    looked = Looked(tmp_path, Options(UNIT))
+    looked = Looked(tmp_path, options)
     looked.populate(1)
+    if since == "before":
+        looked.beat()  # as systemd-tmpfiles makes it at power-on
     assert (await looked.facts())["heartbeat_age_s"] is None
-    clock.now_s += 3600
-    assert await looked.codes() == []
+    if since == "later":
+        looked.beat()
+    for _ in range(2):
+        assert (await looked.facts())["heartbeat_age_s"] is None
+        clock.now_s += 3600
+        assert await looked.codes() == []
     await looked.source.close()
 
 
@@ -197,8 +235,7 @@ async def test_a_heartbeat_that_was_promised_and_never_comes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_unit: bool
 ) -> None:
     clock = Clock(monkeypatch)
-    named = str(tmp_path / "kiosk-heartbeat")
-    looked = Looked(tmp_path, Options(UNIT, heartbeat=named) if with_unit else Options())
+    looked = Looked(tmp_path, Options(UNIT if with_unit else None, heartbeat=str(tmp_path / "kiosk-heartbeat")))
     looked.populate(1)
     assert await looked.codes() == []
     assert (await looked.facts())["running"] is (True if with_unit else None)
@@ -213,6 +250,8 @@ async def test_one_that_starts_anew_has_time_until_its_first_touch(tmp_path: Pat
     clock = Clock(monkeypatch)
     looked = Looked(tmp_path, Options(UNIT))
     looked.populate(1)
+    looked.beat()
+    await looked.codes()
     looked.beat()
     await looked.codes()
     clock.now_s += 100
@@ -257,6 +296,11 @@ async def test_the_simulated_application_beats_freezes_and_crashes(tmp_path: Pat
             while not application.heartbeat.exists():
                 await asyncio.sleep(0.005)
             stamp_ns = application.heartbeat.stat().st_mtime_ns
+            while application.heartbeat.stat().st_mtime_ns == stamp_ns:
+                await asyncio.sleep(0.005)
+        assert await _facts_of(source) == (True, False)  # the first look knows of no touch yet
+        stamp_ns = application.heartbeat.stat().st_mtime_ns
+        async with asyncio.timeout(10):
             while application.heartbeat.stat().st_mtime_ns == stamp_ns:
                 await asyncio.sleep(0.005)
         assert await _facts_of(source) == (True, True)
@@ -353,7 +397,7 @@ async def test_a_restart_that_the_kernel_did_not_announce_is_seen_by_its_group(g
     looked = Looked(tmp_path, Options(cgroup=str(group)), KernelFiles())
     application = process_in(group)
     try:
-        for _ in range(5):
+        for _ in range(6):  # how long the first one ran, nobody knows
             assert await looked.codes() == []
             end(application)  # within 10 ms: the announcement is put off, and lost with the group
             group.rmdir()

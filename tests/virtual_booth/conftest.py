@@ -19,6 +19,7 @@ if os.environ.get("BOOTH_SYSTEM_TESTS") != "1":
 _INSTALL = r"""
 set -e
 systemd-sysusers /repository/systemd/booth-agent.sysusers
+systemd-tmpfiles --create /repository/systemd/booth-agent.tmpfiles
 install -m 644 /repository/udev/*.rules /etc/udev/rules.d/
 install -m 644 /repository/systemd/*.service /etc/systemd/system/
 mkdir -p /opt/booth-agent/bin /etc/booth-agent

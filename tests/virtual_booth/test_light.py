@@ -93,7 +93,7 @@ def booth_light(lines: Lamps) -> Iterator[Lamps]:
 
 
 def test_udev_gives_the_chip_to_booth_light(lines: Lamps) -> None:
-    assert lines.booth.run("stat -c '%G %a' /dev/gpiochip0") == "booth-agent 660\n"
+    assert lines.booth.run("stat -c '%G %a' /dev/gpiochip0") == "gpio 660\n"
 
 
 def test_lines_show_words_and_starting_before_and_after(booth_light: Lamps) -> None:
