@@ -1,7 +1,7 @@
 """Sound: the microphone and the loudspeaker of a conversation. There, not muted, not taken by another program?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Annotated, Final
 
@@ -16,8 +16,12 @@ from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
 
 _AMIXER_S: Final = 5.0  # it answers in 10 ms, or never
-_ABSENT_S: Final = 10.0  # between looks at a card that is not there; its arrival is announced as well
-_TROUBLED_S: Final = 120.0  # between questions to a mixer that is muted or failed: nothing announces the repair
+_MENDING_S: Final = (
+    600.0  # so long after something went missing or was muted, somebody may be at it, and waits for the light to turn
+)
+_MENDED_S: Final = 3.0  # between looks and questions meanwhile: nothing announces that it is no longer muted
+_NOT_MENDED_S: Final = 30.0  # later
+_TROUBLED_S: Final = 120.0  # between questions to a mixer that failed
 _USED_S: Final = 20.0  # between looks at a device that is in use
 _TAKEN_AFTER_S: Final = 60.0  # in use for so long, and no citizen there
 
@@ -60,18 +64,23 @@ class AudioSource:
         self._options = options
         self._files = surroundings.files
         self._session = surroundings.session
+        self._people_expected = surroundings.people_expected
         self._workers = surroundings.workers
         self._signals = signals
         microphone = _Part("microphone", "capture", options.microphone_card or options.card, options.microphone_control)
         speaker = _Part("speaker", "playback", options.speaker_card or options.card, options.speaker_control)
         self._parts = [part for part, needed in ((microphone, options.microphone), (speaker, options.speaker)) if needed]
         self._owed = True  # the mixer has to be asked, and could not be yet
+        self._wrong: tuple[str | None, ...] = ()  # what each part lacks
+        self._wrong_since_s = 0.0
+        self._said_missing = False
         surroundings.on_usb(self._kernel_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
         self._look()
         missing = [part for part in self._parts if part.card is None]
         if missing and len(missing) == len(self._parts):
+            self._note(missing)
             return Reading(unreadable=Unreadable("no-device", {"reason": self._what_is_missing()}))
         if active or self._owed or any(part.muted for part in self._parts):
             with self._session.taken() as ours:
@@ -79,22 +88,29 @@ class AudioSource:
                     try:
                         await self._ask_mixers()
                     except WorkerFailed as error:
-                        self._owed = True
+                        self._owed, self._wrong, self._said_missing = True, (), False
                         return Reading(unreadable=Unreadable(error.code, error.detail))
                 else:
                     self._owed |= active
-        if self._owed and not missing:
-            return None  # a citizen is there; what is gone is said all the same, what may be muted is not called well
-        return self._reading()
+        was_missing = self._said_missing
+        self._note(missing)
+        if not self._owed or missing:
+            return self._reading()
+        if not was_missing:
+            return None  # a citizen is there: what may be muted is not called well
+        self._signals.wake(active=True)
+        return replace(self._reading(), untried=True)  # but that it is back is said
 
     def interval_s(self) -> float:
-        if any(part.card is None for part in self._parts):
-            return _ABSENT_S
+        """Soon while somebody may be mending it; slowly when nobody is expected to."""
+        if not self._people_expected():
+            return self._options.interval_s
+        if any(self._wrong):
+            mending = monotonic() - self._wrong_since_s < _MENDING_S
+            return min(_MENDED_S if mending else _NOT_MENDED_S, self._options.interval_s)
         if any(part.used_since_s is not None for part in self._parts):
             return _USED_S
-        if self._owed or any(part.muted for part in self._parts):
-            return min(_TROUBLED_S, self._options.interval_s)
-        return self._options.interval_s
+        return min(_TROUBLED_S, self._options.interval_s) if self._owed else self._options.interval_s
 
     async def close(self) -> None:
         return
@@ -144,6 +160,13 @@ class AudioSource:
         if "problem" in answer:
             raise WorkerFailed("probe-failed", {"reason": printable(str(answer["problem"]))})
         return [alsa.Control(**control) for control in answer["controls"]]
+
+    def _note(self, missing: "list[_Part]") -> None:
+        """Another trouble begins its own ten minutes."""
+        self._said_missing = bool(missing)
+        wrong = tuple(word if (word := part.word()) in ("absent", "muted") else None for part in self._parts)
+        if wrong != self._wrong:
+            self._wrong, self._wrong_since_s = wrong, monotonic()
 
     def _what_is_missing(self) -> str:
         names = sorted({part.wanted for part in self._parts if part.wanted is not None})
@@ -203,6 +226,10 @@ PERIPHERAL = Peripheral(
         Fact("speaker_card", "string", "the sound card that plays"),
     ),
     findings=(
+        FindingKind(
+            "not-responding", "fault", "auto",
+            Text("L'équipement audio ne répond pas : nouvel essai en cours.", "The audio equipment does not answer: it is being tried again."),
+        ),
         FindingKind(
             "no-microphone", "fault", "shopkeeper",
             Text("Micro absent ou coupé : vérifiez sa prise et son bouton.", "No microphone, or muted: check its plug and its button."),

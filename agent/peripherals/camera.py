@@ -1,7 +1,8 @@
 """The camera: on USB through V4L2, or on the ribbon connector (CSI) through libcamera's program.
 
 Plugged or not is read from sysfs, at each kernel event. Whether it gives pictures is seen only by filming: a few
-frames, in a worker's memory, when no citizen has the booth and nobody else has the camera.
+frames, in a worker's memory, when people are expected (a closed shop is dark), no citizen has the booth, and nobody else
+has the camera.
 
 A CSI camera has no single /dev/video node that could be filmed from: `device = "csi:0"` runs `rpicam-vid` (package
 `rpicam-apps`, or `libcamera-vid`), which the agent's user may do as a member of the groups `video` and `render`.
@@ -32,7 +33,13 @@ _WORKER_S: Final = 15.0
 _UNREADABLE: Final[Mapping[str, UnreadableCode]] = {"mute": "not-responding", "failed": "probe-failed"}
 _QUIET_S: Final = 3600.0
 _TROUBLED_S: Final = 60.0
+_CONFIRMS_S: Final = 60.0  # after a first bad film: a hand before the lens is gone by then
 _ABSENT_S: Final = 10.0
+_MENDING_S: Final = 600.0  # so long after it was called black, somebody may be at the lens, and waits for the light to turn
+_MENDED_S: Final = 2.0  # meanwhile: with the film itself, under the five seconds of contract §5
+_NOT_MENDED_S: Final = 30.0  # later
+_ENDING_S: Final = 60.0  # after a session, its browser may still be closing the camera
+_PUT_OFF_S: Final = 15.0
 _SETTLES_S: Final = 1.0  # after plugging in: udev sets the permission, and the camera starts up
 _AGREEING: Final = 2  # films that have to show the same before it is believed
 _UNCONFIRMED_S: Final = 3600.0  # a bad film is believed alone if no second one could be made for so long
@@ -97,25 +104,40 @@ class CameraSource:
         self._index = int(csi[1]) if csi else 0
         self._present = self._node() is not None
         self._arrived = False
+        self._unplugged = False  # said last
+        self._worked = False  # a good film was made since it appeared
         self._again_at_s: float | None = None  # loop time of the next film of a camera in trouble
+        self._session_seen_s: float | None = None  # when one put a film off last
+        self._black_since_s: float | None = None  # agreed on
         self._bad_films = 0
         self._last_bad: str | None = None
         surroundings.on_usb(self._event)
 
     async def probe(self, *, active: bool) -> Reading | None:
-        if self._arrived:
-            await asyncio.sleep(_SETTLES_S)
         node = self._node()
         self._present = node is not None
         if node is None:
+            self._unplugged = True
             return self._missed("not plugged in")
-        due = self._again_at_s is not None and asyncio.get_running_loop().time() >= self._again_at_s
-        return await self._film(node) if active or due or self._arrived else None
+        due = self._again_at_s is not None and _now_s() >= self._again_at_s
+        if not (active or due or self._arrived):
+            return None
+        if not self._surroundings.people_expected():
+            return self._out_of_hours(node)
+        if self._surroundings.session.held():
+            return self._in_session(node)
+        if self._arrived:
+            await asyncio.sleep(_SETTLES_S)
+        return await self._film(node)
 
     def interval_s(self) -> float:
         if not self._present:
             return _ABSENT_S
-        return _QUIET_S if self._again_at_s is None and not self._arrived else _TROUBLED_S
+        if self._again_at_s is None and not self._arrived:
+            return _QUIET_S
+        if not self._surroundings.people_expected() and self._bad_films != 1:
+            return _QUIET_S
+        return _PUT_OFF_S if self._again_at_s is None else max(0.0, self._again_at_s - _now_s()) or _PUT_OFF_S
 
     async def close(self) -> None:
         self._light.put_out()
@@ -123,7 +145,7 @@ class CameraSource:
     async def _film(self, node: str) -> Reading | None:
         with self._surroundings.session.taken() as ours:
             if not ours:
-                return None
+                return self._in_session(node)
             self._arrived = False
             try:
                 self._light.light()
@@ -143,13 +165,32 @@ class CameraSource:
                     self._light.put_out()
         return self._reading(answer, self._identity(node, answer))
 
+    def _in_session(self, node: str) -> Reading | None:
+        self._session_seen_s = _now_s()
+        return self._there(node) if self._unplugged else None
+
+    def _out_of_hours(self, node: str) -> Reading | None:
+        """A single bad film from before closing time was that of a shop getting dark: it is taken back."""
+        doubtful, self._bad_films, self._last_bad = self._bad_films == 1, 0, None
+        return self._there(node) if self._unplugged or doubtful else None
+
+    def _there(self, node: str) -> Reading:
+        """Plugged in, and not to be filmed yet."""
+        self._unplugged = False
+        self._signals.wake(active=True)
+        facts: dict[str, FactValue] = {fact.name: None for fact in PERIPHERAL.facts}
+        return Reading(facts | {"present": True}, self._identity(node, {}), untried=True)
+
     def _job(self) -> tuple[str, dict[str, Any]]:
         if self._path is not None:
             return "agent.devices.v4l2:film", {"path": str(self._surroundings.files.path(self._path)), "within_s": _FILM_S}
         return "agent.devices.csi:film", {"index": self._index, "program": self._options.csi_program, "within_s": _FILM_S}
 
-    def _reading(self, answer: Mapping[str, Any], identity: Identity) -> Reading:
+    def _reading(self, answer: Mapping[str, Any], identity: Identity) -> Reading | None:
         outcome = answer["outcome"]
+        if outcome == "busy" and self._session_seen_s is not None and _now_s() < self._session_seen_s + _ENDING_S:
+            self._film_again(_PUT_OFF_S)
+            return None  # it would tell when the session ended
         if outcome == "gone":
             return self._missed(answer["reason"])
         if outcome in _UNREADABLE:
@@ -157,29 +198,48 @@ class CameraSource:
         names = ("frames", "luma_mean", "luma_deviation", "distinct_frames")
         facts: dict[str, FactValue] = {"present": True, "busy": outcome == "busy"} | {name: answer.get(name) for name in names}
         if outcome == "filmed":
-            bad = _picture(facts, self._options)
-            self._bad_films = 0 if bad is None else self._bad_films + 1 if bad == self._last_bad else 1
-            self._last_bad = bad
-            facts["bad_films"] = self._bad_films
-        if outcome == "busy" or answer["frames"] < WANTED or self._bad_films:
-            self._film_again()
+            facts["bad_films"] = self._count(_picture(facts, self._options))
+            self._worked |= not self._bad_films and answer["frames"] >= WANTED
+        if self._black_since_s is not None:
+            self._film_again(_MENDED_S if _now_s() < self._black_since_s + _MENDING_S else _NOT_MENDED_S)
+        elif outcome == "filmed" and self._bad_films == 1:
+            self._film_again(_CONFIRMS_S)
+        elif outcome == "busy" or answer["frames"] < WANTED or self._bad_films:
+            self._film_again(_TROUBLED_S)
         else:
             self._again_at_s = None
-        return Reading(facts, identity)
+        self._unplugged = False
+        return Reading(facts, identity, untried=outcome == "busy" and not self._worked)
+
+    def _count(self, bad: str | None) -> int:
+        """How many films in a row showed the same trouble."""
+        self._bad_films = 0 if bad is None else self._bad_films + 1 if bad == self._last_bad else 1
+        self._last_bad = bad
+        if bad != "black":
+            self._black_since_s = None
+        elif self._bad_films >= _AGREEING and self._black_since_s is None:
+            self._black_since_s = _now_s()
+        return self._bad_films
 
     def _troubled(self, unreadable: Unreadable) -> Reading:
-        self._film_again()
+        self._unplugged = self._worked = False
+        self._forget_films()
+        self._film_again(_TROUBLED_S)
         return Reading(unreadable=unreadable)
 
     def _missed(self, reason: str) -> Reading:
-        """Not there. As soon as it is, it is filmed."""
-        self._arrived = False
-        self._again_at_s = 0.0
-        self._last_bad = None
-        return Reading(unreadable=Unreadable("no-device", {"reason": reason}))
+        """Not there. As soon as it is, it is filmed; on the ribbon, only filming tells."""
+        self._arrived = self._worked = False
+        self._forget_films()
+        self._film_again(_ABSENT_S if self._path is None else 0.0)
+        detail = {"reason": reason} | ({"connector": "csi"} if self._path is None else {})
+        return Reading(unreadable=Unreadable("no-device", detail))
 
-    def _film_again(self) -> None:
-        self._again_at_s = asyncio.get_running_loop().time() + _TROUBLED_S - 1.0  # the engine's interval must not just miss it
+    def _forget_films(self) -> None:
+        self._bad_films, self._last_bad, self._black_since_s = 0, None, None
+
+    def _film_again(self, in_s: float) -> None:
+        self._again_at_s = _now_s() + in_s
 
     def _freed(self) -> None:
         """The kernel let a stuck worker go after all."""
@@ -193,7 +253,8 @@ class CameraSource:
         came = node is not None and (not self._present or (action == "add" and path.endswith(f"/video4linux/{node}")))
         if came or (node is None and self._present):
             self._present = self._arrived = came
-            self._signals.wake()
+            self._worked = self._worked and not came
+            self._signals.wake(active=came)
 
     def _node(self) -> str | None:
         """The kernel's name of the video node, such as `video0`, while it is there; of a CSI camera always a name."""
@@ -213,6 +274,10 @@ class CameraSource:
         return Identity(device.slot, device.vendor, device.product or answer.get("card"), device.serial)
 
 
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
 PERIPHERAL = Peripheral(
     kind="camera",
     noun=Text("la caméra", "the camera"),
@@ -228,6 +293,10 @@ PERIPHERAL = Peripheral(
     ),
     findings=(
         FindingKind("busy", "info", "nobody", Text("La caméra est utilisée par un autre programme.", "Another program is using the camera.")),
+        FindingKind(
+            "not-responding", "fault", "auto",
+            Text("La caméra ne répond pas : nouvel essai en cours.", "The camera does not answer: it is being tried again."),
+        ),
         FindingKind(
             "no-frames", "fault", "auto",
             Text("La caméra ne donne pas d'image.", "The camera gives no picture."), part="camera",

@@ -23,10 +23,15 @@ from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Readi
 
 _DEVICE: Final = re.compile(r"sane:([A-Za-z0-9_]+):(\S.{0,199})")
 _FINE: Final = ("ok", "no-docs")
-_ON_THE_SPOT: Final = ("jammed", "cover-open")  # somebody may be mending it right now, and waits for the light to turn
+_ON_THE_SPOT: Final = (
+    "jammed",
+    "cover-open",
+    "no-device",
+)  # somebody may be mending it right now, and waits for the light to turn
 _MENDING_S: Final = 600.0
 _SETTLING_S: Final = 10.0  # after plugging in, udev has yet to set the permission; after sleep, one failure more is usual
 _NOT_MENDED_S: Final = 30.0
+_ENDING_S: Final = 60.0  # after a session, its browser may still be closing the scanner
 _NOT_THERE: Final = ("invalid", "io-error", "unsupported")  # how backends answer to a name that they do not know
 
 
@@ -40,14 +45,15 @@ def _device_problem(device: str) -> str | None:
 class Options:
     """`usb`: vendor:product[/serial], to see it plugged without opening it. `config_dir`: where the backend's own file
     is taken from. `scan`: whether a check scans; otherwise it opens only. `mend_s`: between checks while somebody may
-    be mending it; `retry_s`: in other trouble; `absent_s`: while it is absent; `check_s`: is it still plugged."""
+    be mending it; `retry_s`: in other trouble; `absent_s`: is it plugged again (with `usb`); `check_s`: is it still, and in
+    all trouble out of hours."""
 
     device: Annotated[str, Check(_device_problem, "sane:BACKEND:DEVICE, or sane:BACKEND:auto for the first one it finds")]
     usb: Annotated[str, Pattern("[0-9a-f]{4}:[0-9a-f]{4}(/.+)?", "VENDOR:PRODUCT[/SERIAL] as `lsusb` shows it")] | None = None
     config_dir: Annotated[str, Pattern("/.+", "a whole path, such as /etc/sane.d")] | None = None
     scan: bool = True
     worker_s: Annotated[float, Range(1, 20)] = 20.0
-    mend_s: Annotated[float, Range(1, 5)] = 3.0
+    mend_s: Annotated[float, Range(1, 4)] = 3.0
     retry_s: Annotated[float, Range(1, 3600)] = 60.0
     absent_s: Annotated[float, Range(1, 10)] = 10.0
     check_s: Annotated[float, Range(1, 3600)] = 3600.0
@@ -92,7 +98,9 @@ class ScannerSource:
             "config_dir": options.config_dir,
             "scan": options.scan,
         }
-        self._word = "ok"  # SANE's, or the code of an unreadable one
+        self._word = "ok"  # SANE's, or the code of an unreadable one, or untried
+        self._worked = False  # it did since it appeared
+        self._session_seen_s: float | None = None  # when one put a check off last
         self._since_s = time.monotonic()
         surroundings.on_usb(self._usb_event)
 
@@ -103,22 +111,35 @@ class ScannerSource:
         if not active and self._word in _FINE:
             return None  # only using it would tell more
         with self._surroundings.session.taken() as ours:
-            return await self._use(plugged) if ours else None
+            return await self._use(plugged) if ours else self._in_session(plugged)
 
     def interval_s(self) -> float:
         if self._word in _FINE:
             return self._options.check_s
-        if self._word == "no-device":
+        if self._word == "no-device" and self._options.usb is not None:
             return self._options.absent_s
         on_the_spot = self._word in _ON_THE_SPOT
-        if time.monotonic() - self._since_s < (_MENDING_S if on_the_spot else _SETTLING_S):
+        expected = self._surroundings.people_expected()
+        if time.monotonic() - self._since_s < (_MENDING_S if on_the_spot and expected else _SETTLING_S):
             return self._options.mend_s
+        if not expected:
+            return self._options.check_s
         return _NOT_MENDED_S if on_the_spot else self._options.retry_s
 
     async def close(self) -> None:
         """Nothing is open between checks."""
 
-    async def _use(self, plugged: UsbDevice | None) -> Reading:
+    def _in_session(self, plugged: UsbDevice | None) -> Reading | None:
+        """That it is plugged in again is said at once; how it is has to wait."""
+        self._session_seen_s = time.monotonic()
+        if plugged is None or self._word != "no-device":
+            return None
+        self._note("untried")
+        self._signals.wake(active=True)
+        facts: dict[str, FactValue] = {fact.name: None for fact in PERIPHERAL.facts}
+        return Reading(facts | {"present": True}, _identity(plugged, {"vendor": None, "product": None}), untried=True)
+
+    async def _use(self, plugged: UsbDevice | None) -> Reading | None:
         started_s = time.monotonic()
         try:
             answer = await self._surroundings.workers.call(
@@ -133,7 +154,11 @@ class ScannerSource:
         status = answer["text"] or answer["status"]
         if plugged is None and not answer["listed"] and not answer["opened"] and status in _NOT_THERE:
             return self._unreadable("no-device", {"reason": "the backend does not find it"})
+        busy = status == "busy"
+        if busy and self._session_seen_s is not None and time.monotonic() < self._session_seen_s + _ENDING_S:
+            return None  # it would tell when the session ended
         self._note("cover-open" if answer["cover_open"] and status == "ok" else status)
+        self._worked |= self._word in _FINE
         facts = {
             "present": True if plugged or answer["listed"] or answer["opened"] else None,
             "opened": answer["opened"],
@@ -142,10 +167,12 @@ class ScannerSource:
             "document_loaded": answer["document_loaded"],
             "scanned_bytes": answer["scanned_bytes"],
         }
-        return Reading(facts, _identity(plugged, answer), took_s=time.monotonic() - started_s)
+        untried = busy and not self._worked
+        return Reading(facts, _identity(plugged, answer), took_s=time.monotonic() - started_s, untried=untried)
 
     def _unreadable(self, code: Any, detail: Mapping[str, Any]) -> Reading:
         self._note(code)
+        self._worked = False
         return Reading(unreadable=Unreadable(code, detail))
 
     def _note(self, word: str) -> None:
@@ -198,6 +225,10 @@ PERIPHERAL = Peripheral(
         Fact("scanned_bytes", "integer", "size of the area that the last check scanned; null where it did not scan", "bytes"),
     ),
     findings=(
+        FindingKind(
+            "not-responding", "fault", "auto",
+            Text("Le scanner ne répond pas : nouvel essai en cours.", "The scanner does not answer: it is being tried again."),
+        ),
         FindingKind(
             "jammed", "fault", "shopkeeper",
             Text("Une feuille est coincée dans le scanner : retirez-la.", "A sheet is jammed in the scanner: remove it."),

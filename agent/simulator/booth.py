@@ -21,7 +21,7 @@ from agent.simulator.receipt_printer import ReceiptPrinter
 from agent.simulator.scanner import Scanner
 from agent.simulator.switches import PROFILES, Citizen, ProfileName, Switch
 
-# What speaks only when it is used: after a switch of theirs somebody asks for a check, as a technician would.
+# What speaks only when it is used. Nobody here does, so what is broken is found by a check; that it was mended, the agent notices.
 _ASKED_ONLY = ("scanner", "camera", "audio")
 
 
@@ -94,8 +94,9 @@ class SimulatedBooth:
         """Break or repair by name. Raises KeyError for a name that no switch has."""
         for switch in self.switches:
             if name in (switch.breaks, switch.repairs):
-                await switch.set(name == switch.breaks)
-                if switch.kind in _ASKED_ONLY and self._agent is not None:
+                broken = name == switch.breaks
+                await switch.set(broken)
+                if broken and switch.kind in _ASKED_ONLY and self._agent is not None:
                     self._agent.check_now()
                 return
         raise KeyError(name)
@@ -105,7 +106,7 @@ class SimulatedBooth:
             "booth": self._booth,
             "broker": {"url": f"mqtt://127.0.0.1:{self.broker.port}"},
             "reporting": {"alarm_after_s": self._alarm_after_s, "telemetry_s": 30},
-            "hours": {"week": {day: ["07:00-12:30", "14:00-19:30"] for day in DAYS[:6]}},
+            "hours": {"week": {day: ["00:00-24:00"] for day in DAYS}},
             "peripherals": {kind: {"kind": kind} | table for kind, table in self._tables().items() if kind in self.profile},
         }
         return read(data, declared(), self._folder)

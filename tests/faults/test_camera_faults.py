@@ -93,9 +93,9 @@ async def test_f62_one_that_is_unplugged_while_it_is_filmed_is_absent(tmp_path: 
     async with filmed(tmp_path) as f:
         assert codes(await f.film("good")) == []
         assert codes(await f.film("unplugged")) == ["no-device"]
-        assert f.source.interval_s() == 60
+        assert 9 < f.source.interval_s() <= 10
         f.camera.behaviour = "good"
-        assert codes(await f.source.probe(active=False)) == []
+        assert codes(await f.source.probe(active=False) or await f.film()) == []
 
 
 async def test_f65_a_camera_in_use_is_left_to_its_user_and_nobody_is_accused(tmp_path: Path) -> None:
@@ -106,7 +106,12 @@ async def test_f65_a_camera_in_use_is_left_to_its_user_and_nobody_is_accused(tmp
         await w.start_agent()
         await w.until(lambda: w.observer.codes("camera") == ["busy"], "the camera found busy")
         health = w.observer.last("health/camera")
-        assert (health["status"], health["findings"][0]["severity"], health["findings"][0]["fix_by"]) == ("ok", "info", "nobody")
+        assert (health["status"], health["findings"][0]["severity"], health["findings"][0]["fix_by"]) == (
+            "unknown",
+            "info",
+            "nobody",
+        )
+        assert health["checked_at"] is None, "it was never seen to work"
         assert health["facts"] == {
             "present": True, "busy": True, "frames": None,
             "luma_mean": None, "luma_deviation": None, "distinct_frames": None, "bad_films": None,

@@ -91,7 +91,8 @@ async def test_f57_a_frozen_backend_is_not_responding_and_harms_nobody_else(tmp_
             assert health["status"] == "fault"
             assert health["findings"][0]["detail"] == {"reason": "no answer in 3 s"}
             alarm = await until_alarm(w, "not-responding", raised=True)
-            assert alarm["text"]["fr"] == "Le scanner ne répond pas : éteignez puis rallumez."
+            assert alarm["text"]["fr"] == "Le scanner ne répond pas : nouvel essai en cours."
+            assert alarm["fix_by"] == "auto"
             for other in ("receipt-printer", "board", "booth"):
                 assert "not-responding" not in w.observer.codes(other)
             # While the scanner's worker hangs, what the printer says is published within a second.
@@ -237,7 +238,7 @@ async def test_f61_a_scanner_in_use_is_busy_and_not_at_fault(tmp_path: Path) -> 
         w.config["peripherals"]["scanner"] = table(scanner.device, scanner.folder)
         await w.start_agent()
         health = await until_codes(w, "busy")
-        assert health["status"] == "ok"
+        assert (health["status"], health["checked_at"]) == ("unknown", None), "it was never seen to work"
         assert health["findings"][0]["severity"] == "info"
         scanner.status = "ok"
         await until_codes(w)
@@ -280,6 +281,25 @@ async def test_f62_unplugging_is_seen_at_once_and_plugging_in_is_checked_for_rea
         plug(machine.files.root, "1-1.4", "04b8", "0130")
         machine.uevents.announce(Uevent("add", "usb", DEVPATH))
         await until_codes(w, "jammed")
+
+
+async def test_f62_one_that_comes_back_during_a_session_is_no_longer_absent_and_is_used_after_it(tmp_path: Path) -> None:
+    need_sane()
+    async with world(tmp_path) as w, agent_with_usb(w, tmp_path) as (machine, _):
+        with open(open_lock(w.state_dir)) as citizen:
+            fcntl.flock(citizen, fcntl.LOCK_EX)
+            unplug(machine)
+            machine.uevents.announce(Uevent("remove", "usb", DEVPATH))
+            health = await until_codes(w, "no-device")
+            checked_at = health["checked_at"]
+            plug(machine.files.root, "1-1.4", "04b8", "0130")
+            machine.uevents.announce(Uevent("add", "usb", DEVPATH))
+            health = await until_codes(w)
+            assert (health["status"], health["facts"]["present"], health["facts"]["opened"]) == ("unknown", True, None)
+            assert health["checked_at"] == checked_at
+        # An active check was owed, which is tried every 15 s.
+        await w.until(lambda: w.observer.last(HEALTH)["status"] == "ok", "used after the session", 25)
+        assert w.observer.last(HEALTH)["facts"]["opened"] is True
 
 
 async def test_f62_one_that_vanishes_without_usb_ids_is_absent_at_the_next_check(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_what_is_unplugged_is_absent_and_comes_back_with_its_mixer_asked(b
     assert await booth.codes(active=True) == []
     booth.card.unplug()
     assert await booth.codes() == ["no-device"]
-    assert booth.source.interval_s() == 10.0
+    assert booth.source.interval_s() == 3.0
     booth.asked()
     booth.card.plug()
     assert await booth.codes() == []
@@ -155,7 +155,7 @@ async def test_what_is_unplugged_is_absent_and_comes_back_with_its_mixer_asked(b
 async def test_one_of_the_two_can_be_missing(booth: Booth) -> None:
     booth.card.plug(records=False)
     assert await booth.words(active=True) == ("absent", "ok")
-    assert booth.source.interval_s() == 10.0
+    assert booth.source.interval_s() == 3.0
     booth.card.plug()
     assert await booth.words() == ("ok", "ok")
 
@@ -191,7 +191,12 @@ async def test_muted_is_found_by_an_active_check_and_watched_until_it_is_mended(
     booth.card.mute(microphone=True)
     assert await booth.words() == ("ok", "ok")  # nothing announces it
     assert await booth.words(active=True) == ("muted", "ok")
-    assert booth.source.interval_s() == 120.0
+    for after_s, interval_s in ((0, 3.0), (599, 3.0), (601, 30.0)):
+        booth.now_s = 1000.0 + after_s
+        assert booth.source.interval_s() == interval_s
+    booth.around.open = False
+    assert booth.source.interval_s() == 300.0  # nobody is at it
+    booth.around.open = True
     booth.card.mute(speaker=True)
     assert await booth.words() == ("ok", "muted")
     booth.card.mute()
@@ -263,6 +268,9 @@ async def test_nothing_is_opened_during_a_session_but_what_is_unplugged_is_said(
         booth.card.unplug()
         assert await booth.codes() == ["no-device"]
         booth.card.plug()
+        reading = await booth.reading()
+        assert reading is not None
+        assert (reading.untried, reading.facts["microphone"], booth.signals.active_wakes) == (True, None, 1)  # there again
         assert await booth.reading() is None
         assert booth.asked() == 0
     assert await booth.words() == ("muted", "ok")

@@ -159,6 +159,13 @@ async def filmed(folder: Path, device: str = "csi:0", **options: Any) -> AsyncIt
         assert made.around.view.workers.alive == 0
 
 
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The source's clock, in its one item."""
+    now_s = [1000.0]
+    monkeypatch.setattr(module, "_now_s", lambda: now_s[0])
+    return now_s
+
+
 def codes(reading: Reading | None) -> list[str]:
     assert reading is not None
     return [item.code for item in PERIPHERAL.findings_of(reading, OPTIONS)]
@@ -175,17 +182,105 @@ async def test_a_good_film_needs_no_other_soon(tmp_path: Path) -> None:
 
 async def test_a_bad_film_is_made_again_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with filmed(tmp_path) as f:
+        now_s = clock(monkeypatch)
         reading = await f.film("black")
         assert (codes(reading), reading.facts["bad_films"]) == (["black"], 1)
         assert f.source.interval_s() == 60
         assert await f.source.probe(active=False) is None, "a moment later is too soon"
-        monkeypatch.setattr(module, "_TROUBLED_S", 1.0)
-        await f.film("black")
+        now_s[0] += 60
         again = await f.source.probe(active=False)
-        assert (codes(again), again and again.facts["bad_films"]) == (["black"], 3)
+        assert (codes(again), again and again.facts["bad_films"]) == (["black"], 2)
         assert (await f.film("frozen")).facts["bad_films"] == 1, "another trouble: not agreed on"
         assert (await f.film("good")).facts["bad_films"] == 0
         assert f.source.interval_s() == 3600
+
+
+async def test_while_it_is_black_it_is_filmed_often_for_ten_minutes_and_then_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filmed(tmp_path) as f:
+        now_s = clock(monkeypatch)
+        answer = {"outcome": "filmed", **GOOD, **DARK}
+        calls = _worker_says(f, answer, monkeypatch)
+        await f.source.probe(active=True)
+        for at_s, interval_s in ((60, 2), (62, 2), (659, 2), (661, 30), (691, 30)):
+            now_s[0] = 1000.0 + at_s
+            assert codes(await f.source.probe(active=False)) == ["black"]
+            assert f.source.interval_s() == interval_s, at_s
+        f.around.open = False
+        made = len(calls)
+        assert f.source.interval_s() == 3600, "nobody is at it"
+        now_s[0] += 3600
+        assert await f.source.probe(active=False) is None
+        assert len(calls) == made
+        f.around.open = True
+        answer |= GOOD
+        assert codes(await f.source.probe(active=False)) == []
+        assert f.source.interval_s() == 3600
+
+
+async def test_a_dark_shop_is_not_filmed_and_an_active_check_stays_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with filmed(tmp_path) as f:
+        calls = _worker_says(f, {"outcome": "filmed", **GOOD, **DARK}, monkeypatch)
+        f.around.open = False
+        for active in (True, False):
+            assert await f.source.probe(active=active) is None
+        assert (calls, f.source.interval_s()) == ([], 3600)
+
+
+async def test_one_dark_film_before_closing_time_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lights went out a minute before: it must not be believed an hour later."""
+    async with filmed(tmp_path) as f:
+        now_s = clock(monkeypatch)
+        calls = _worker_says(f, {"outcome": "filmed", **GOOD, **DARK}, monkeypatch)
+        assert codes(await f.source.probe(active=True)) == ["black"]
+        f.around.open = False
+        assert f.source.interval_s() == 60
+        now_s[0] += 60
+        reading = await f.source.probe(active=False)
+        assert (codes(reading), reading and reading.untried) == ([], True)
+        assert (f.signals.active_wakes, f.source.interval_s()) == (1, 3600)
+        assert await f.source.probe(active=True) is None
+        f.around.open = True
+        reading = await f.source.probe(active=True)
+        assert reading is not None
+        assert (len(calls), reading.facts["bad_films"]) == (2, 1)
+
+
+async def test_a_camera_that_was_always_busy_was_never_seen_to_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with filmed(tmp_path) as f:
+        answer: dict[str, Any] = {"outcome": "busy"}
+        _worker_says(f, answer, monkeypatch)
+
+        async def busy() -> bool:
+            answer["outcome"] = "busy"
+            reading = await f.source.probe(active=True)
+            assert (codes(reading)[0], f.source.interval_s() > 59) == ("busy", True)
+            assert reading is not None
+            return not reading.untried
+
+        assert not await busy()
+        answer |= {"outcome": "filmed", **GOOD}
+        await f.source.probe(active=True)
+        assert await busy(), "the last word on its pictures stands"
+        answer |= {"outcome": "mute", "reason": "x"}
+        await f.source.probe(active=True)
+        assert not await busy()
+
+
+async def test_a_browser_that_is_still_closing_it_does_not_date_the_end_of_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with filmed(tmp_path) as f:
+        now_s = clock(monkeypatch)
+        calls = _worker_says(f, {"outcome": "busy"}, monkeypatch)
+        with f.citizen():
+            assert await f.source.probe(active=True) is None
+        now_s[0] += 59
+        assert await f.source.probe(active=True) is None
+        assert (len(calls), f.source.interval_s()) == (1, 15)
+        now_s[0] += 2
+        assert codes(await f.source.probe(active=True))[0] == "busy"
 
 
 async def test_nothing_is_opened_while_a_citizen_has_the_booth(tmp_path: Path) -> None:
@@ -285,8 +380,47 @@ async def test_one_that_comes_back_during_a_session_is_filmed_after_it(tmp_path:
         with f.citizen():
             f.event("add", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
             assert await f.source.probe(active=False) is None
-            assert (calls, f.source.interval_s()) == ([], 60)
+            assert (calls, f.source.interval_s(), f.signals.active_wakes) == ([], 15, 1)
         assert codes(await f.source.probe(active=False)) == []
+
+
+@pytest.mark.parametrize("open_", [True, False])
+async def test_one_that_is_plugged_in_again_and_must_not_be_filmed_is_said_to_be_there(
+    open_: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SETTLES_S", 0.05)
+    async with filmed(tmp_path, "v4l2:/dev/video0") as f:
+        calls = _worker_says(f, {"outcome": "filmed", **GOOD}, monkeypatch)
+        f.around.open = open_
+        with f.citizen():
+            assert codes(await f.source.probe(active=True)) == ["no-device"]
+            plug(f.files)
+            f.event("add", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
+            woken = f.signals.active_wakes
+            reading = await f.source.probe(active=True)
+            assert (codes(reading), reading and reading.untried, f.signals.active_wakes - woken) == ([], True, 1)
+            assert reading is not None
+            assert reading.facts == UNKNOWN | {"present": True, "busy": None}
+            assert reading.identity.serial == "A1"
+            assert await f.source.probe(active=True) is None, "said once, owed until it can be filmed"
+        f.around.open = True
+        reading = await f.source.probe(active=True)
+        assert (codes(reading), reading and reading.untried, len(calls)) == ([], False, 1)
+
+
+async def test_a_camera_on_the_ribbon_is_tried_while_people_are_expected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with filmed(tmp_path) as f:
+        _worker_says(f, {"outcome": "gone", "reason": "no cameras available"}, monkeypatch)
+        reading = await f.source.probe(active=True)
+        assert reading is not None
+        assert reading.unreadable is not None
+        assert reading.unreadable.detail == {"reason": "no cameras available", "connector": "csi"}
+        assert 9 < f.source.interval_s() <= 10
+        f.around.open = False
+        assert f.source.interval_s() == 3600
+        f.around.open = True
+        with f.citizen():
+            assert await f.source.probe(active=True) is None, "only filming would tell whether it is back"
 
 
 @pytest.mark.parametrize(
@@ -308,7 +442,7 @@ async def test_what_the_worker_could_not_do(
         assert reading is not None
         assert reading.unreadable is not None
         assert reading.unreadable.detail == {"reason": answer["reason"]}
-        assert f.source.interval_s() == 60
+        assert f.source.interval_s() > (0 if found == "no-device" else 59)
 
 
 async def test_a_light_that_cannot_be_lit_leaves_the_camera_shut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

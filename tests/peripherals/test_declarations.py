@@ -20,6 +20,7 @@ from agent.peripherals.declaration import Peripheral
 from agent.peripherals.printer_reasons import KNOWN
 from agent.rules.declaration import Fact, FactType, Unreadable
 from agent.rules.declaration import Reading as RulesReading
+from agent.system.session import _SHARED_S
 
 KINDS = pytest.mark.parametrize("peripheral", declared().values(), ids=lambda peripheral: peripheral.kind)
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
@@ -98,7 +99,8 @@ def test_every_finding_that_can_be_found_is_declared_and_every_declared_one_can_
     options = options_of(peripheral)
     found = {item.code for facts in every_state(peripheral) for item in peripheral.find(facts, options)}
     assert found <= set(peripheral.finding_kinds)
-    assert found >= {kind.code for kind in peripheral.findings}
+    unreadable = set(get_args(inspect.get_annotations(Unreadable)["code"]))  # said instead of facts, with words of the kind's own
+    assert found >= {kind.code for kind in peripheral.findings} - unreadable
 
 
 @KINDS
@@ -174,14 +176,14 @@ def test_every_code_has_a_page_of_the_runbook(peripheral: Peripheral) -> None:
 
 
 def test_a_citizen_waits_for_no_device_longer_than_the_contract_says() -> None:
-    """In the worst case one check follows the other, and the agent keeps the session lock all along."""
+    """In the worst case the longest check joins a hold at the last moment that it may."""
     taking = {
         kind.kind: kind.deadline_s
         for kind in declared().values()
         if re.search(r"session\.taken\(", inspect.getsource(sys.modules[kind.open.__module__]))
     }
     assert {"scanner", "camera"} <= set(taking)
-    assert sum(taking.values()) < CITIZEN_WAITS_S, taking
+    assert _SHARED_S + max(taking.values()) < CITIZEN_WAITS_S, taking
 
 
 TOY = '''

@@ -116,6 +116,7 @@ class Case:
         self.now_s = 1000.0
         monkeypatch.setattr("agent.peripherals.scanner.time.monotonic", lambda: self.now_s)
         around = Around(KernelFiles(self.root), state_dir=folder, runtime_dir=folder)
+        self.around = around
         self.handlers = around._usb
         self.options = Options("sane:x:1", **options)
         self.source = ScannerSource(self.options, replace(around.view, workers=self.calls), self.signals)  # type: ignore[arg-type]
@@ -176,7 +177,7 @@ async def test_one_in_trouble_is_used_again_by_itself_until_it_is_mended(tmp_pat
         ({"status": "busy"}, [(0, 3.0), (11, 60.0)]),
         (WorkerFailed("not-responding", {}), [(0, 3.0), (11, 60.0)]),
         (WorkerFailed("wedged", {"pid": 7}), [(0, 3.0), (11, 60.0)]),
-        (NOT_FOUND, [(0, 10.0), (100, 10.0)]),
+        (NOT_FOUND, [(0, 3.0), (599, 3.0), (601, 30.0)]),  # somebody may be at its plug
     ],
 )
 async def test_how_soon_it_is_asked_again_depends_on_who_may_be_mending_it(
@@ -189,6 +190,70 @@ async def test_how_soon_it_is_asked_again_depends_on_who_may_be_mending_it(
         case.now_s = began_s + after_s
         await case.source.probe(active=True)
         assert case.source.interval_s() == interval_s, after_s
+
+
+@pytest.mark.parametrize(
+    ("answer", "cadence"),
+    [
+        ({"status": "jammed"}, [(0, 3.0), (11, 3600.0)]),
+        ({"status": "io-error"}, [(0, 3.0), (11, 3600.0)]),
+        (NOT_FOUND, [(0, 3.0), (11, 3600.0)]),
+    ],
+)
+async def test_out_of_hours_nobody_mends_it_and_its_lamp_is_spared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Any, cadence: list[tuple[float, float]]
+) -> None:
+    case = Case(tmp_path, monkeypatch)
+    case.around.open = False
+    case.calls.answer = ANSWER | answer
+    await case.source.probe(active=True)
+    for after_s, interval_s in cadence:
+        case.now_s = 1000.0 + after_s
+        assert case.source.interval_s() == interval_s, after_s
+
+
+async def test_where_its_plug_shows_an_absent_one_costs_nothing_to_look_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tmp_path, monkeypatch, **USB)
+    assert await case.codes() == ["no-device"]
+    for open_ in (True, False):
+        case.around.open = open_
+        assert case.source.interval_s() == 10.0
+
+
+async def test_a_scanner_that_was_always_busy_was_never_seen_to_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(tmp_path, monkeypatch)
+    tried = []
+    for answer in (
+        {"status": "busy"},
+        {"status": "ok"},
+        {"status": "busy"},
+        WorkerFailed("not-responding", {}),
+        {"status": "busy"},
+    ):
+        case.calls.answer = answer if isinstance(answer, WorkerFailed) else ANSWER | answer
+        reading = await case.source.probe(active=True)
+        assert reading is not None
+        tried.append(not reading.untried)
+    assert tried == [False, True, True, True, False]
+
+
+async def test_a_browser_that_is_still_closing_it_does_not_date_the_end_of_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case(tmp_path, monkeypatch)
+    case.calls.answer = ANSWER | {"status": "busy"}
+    with open(open_lock(tmp_path)) as citizen:
+        fcntl.flock(citizen, fcntl.LOCK_EX)
+        assert await case.codes() is None
+    case.now_s += 59
+    assert await case.codes() is None
+    assert case.calls.count == 1
+    case.now_s += 2
+    found = await case.codes()
+    assert found is not None
+    assert found[0] == "busy"
 
 
 async def test_another_trouble_begins_its_own_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +289,11 @@ async def test_during_a_session_nothing_is_used_but_unplugging_is_still_seen(
         case.unplug()
         assert await case.codes(active=False) == ["no-device"]
         case.plug()
-        assert await case.codes() is None, "plugged again, but only using it would tell how it is"
+        reading = await case.source.probe(active=True)
+        assert reading is not None, "plugged in again is said at once"
+        assert (reading.untried, reading.identity.serial, case.signals.active_wakes) == (True, "S1", 1)
+        assert reading.facts == {name: True if name == "present" else None for name in FINE}
+        assert await case.codes() is None, "but only using it would tell how it is"
         assert case.calls.count == 0
     assert await case.codes(active=False) == ["jammed"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.system import session
 from agent.system.session import LOCK_NAME, SessionLock, open_lock, try_lock
 
 OWNER = """
@@ -39,11 +40,11 @@ def test_an_idle_booth_can_be_taken_and_is_free_afterwards(tmp_path: Path) -> No
 
 def test_a_session_is_seen_and_nothing_is_taken_from_it(tmp_path: Path) -> None:
     lock = SessionLock(tmp_path)
-    session = holds(tmp_path)
+    citizen = holds(tmp_path)
     assert lock.held()
     with lock.taken() as ours:
         assert not ours
-    os.close(session)
+    os.close(citizen)
     assert not lock.held()
 
 
@@ -108,3 +109,15 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
     assert SessionLock(tmp_path).held()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_further_checks_join_a_hold_for_a_while_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one check after the other would keep a citizen waiting for ever."""
+    lock = SessionLock(tmp_path)
+    with lock.taken() as first:
+        assert first
+        monkeypatch.setattr(session, "_SHARED_S", 0.0)
+        with lock.taken() as late:
+            assert not late
+    with lock.taken() as next_one:
+        assert next_one
