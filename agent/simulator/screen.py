@@ -164,9 +164,16 @@ class LiveScreen:
             Text("[q] quit   " + subscription(self._booth), style="dim", no_wrap=True, overflow="ellipsis"),
             Panel(_peripherals(booth), title="peripherals", title_align="left"),
             Panel(_alarms(booth), title="alarms", title_align="left"),
-            Panel(Text("\n".join(list(self._log)[-room:])), title="events", title_align="left"),
-            Text("\n".join(keys)),
+            Panel(_lines(list(self._log)[-room:]), title="events", title_align="left"),
+            _lines(keys),
         )
+
+
+def _lines(lines: Sequence[str]) -> Any:
+    """A row for each, whatever its length: the page is as high as it was reckoned to be."""
+    from rich.text import Text  # noqa: PLC0415
+
+    return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
 
 def _filled(items: Sequence[str], width: int) -> list[str]:
@@ -207,7 +214,9 @@ def _alarms(booth: BoothPicture) -> Any:
         )
         for (peripheral, code), alarm in sorted(booth.alarms.items())
     ]
-    return Text("\n").join(lines) if lines else Text("none", style="dim")
+    joined = Text("\n").join(lines) if lines else Text("none", style="dim")
+    joined.no_wrap, joined.overflow = True, "ellipsis"
+    return joined
 
 
 def _coloured(word: str, *, bullet: bool = False) -> Any:

@@ -14,7 +14,7 @@ COLOUR_ORDER: tuple[Colour, ...] = ("red", "green", "blue")
 # An emulated processor is late, and the kernel's own timers are coarse: up to an eighth of what is waited for.
 _LATE_S = 0.11
 _COARSE = 0.14
-_TOGETHER_S = 0.1
+_TOGETHER_S = 0.25
 
 
 @dataclass(frozen=True)

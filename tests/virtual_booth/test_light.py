@@ -1,7 +1,7 @@
 """The light on real LEDs of the kernel, and on real GPIO lines: permissions, rhythms, and what a dead agent leaves."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -41,16 +41,30 @@ def shown(lamps: Lamps, said: str, for_s: float, level: int) -> list[str]:
     return [problem for word, at_s in words for problem in lamps.problems(word, at_s + _SETTLES_S, at_s + for_s, level)]
 
 
-def now_showing(lamps: Lamps, word: LightWord, level: int) -> list[str]:
-    """Why it has not been this word for the last seconds."""
+def fits(attempt: Callable[[], list[str]]) -> None:
+    """An emulated processor whose host is busy is late for once: one of three recordings has to be right. A wrong rhythm
+    never is."""
+    for _ in range(3):
+        if not (problems := attempt()):
+            return
+    raise AssertionError(problems)
+
+
+def left(lamps: Lamps, level: int) -> list[str]:
+    """Why it is not `starting`, in the next seconds."""
+    lamps.booth.run(f"sleep {_SEEN_S}")
     now_s = lamps.now_s()
-    return lamps.problems(word, now_s - 5, now_s, level)
+    return lamps.problems("starting", now_s - 5, now_s, level)
 
 
 def test_each_word_has_its_colour_and_its_rhythm(leds: Lamps) -> None:
-    said = leds.booth.run(f"{_AS_AGENT} {_SPEAK} --for-s {_SEEN_S} {' '.join(_WORDS)}", timeout_s=len(_WORDS) * (_SEEN_S + 10))
-    assert said.count("\n") == len(_WORDS)
-    assert shown(leds, said, _SEEN_S, 255) == []
+    def attempt() -> list[str]:
+        words = " ".join(_WORDS)
+        said = leds.booth.run(f"{_AS_AGENT} {_SPEAK} --for-s {_SEEN_S} {words}", timeout_s=len(_WORDS) * (_SEEN_S + 10))
+        assert said.count("\n") == len(_WORDS)
+        return shown(leds, said, _SEEN_S, 255)
+
+    fits(attempt)
 
 
 @pytest.mark.parametrize(("word", "signal"), [("ok", "STOP"), ("your-turn", "KILL")])
@@ -59,13 +73,18 @@ def test_an_agent_that_is_stopped_or_killed_leaves_starting(leds: Lamps, word: L
     leds.booth.run(f"systemd-run --quiet --unit speaker --uid booth-agent -p StandardOutput=truncate:/run/speaker.said {speak}")
     try:
         leds.booth.wait_for("test -s /run/speaker.said", timeout_s=30)
-        leds.booth.run(f"sleep {2 * _HOLD_S}")
-        # Held by re-arming alone, for longer than it holds by itself, without a flicker.
-        assert shown(leds, leds.booth.run("cat /run/speaker.said"), 2 * _HOLD_S, 255) == []
+
+        def held() -> list[str]:
+            """By re-arming alone, for longer than it holds by itself, without a flicker."""
+            from_s = leds.now_s()
+            leds.booth.run(f"sleep {2 * _HOLD_S}")
+            return leds.problems(word, from_s + _SETTLES_S, from_s + 2 * _HOLD_S, 255)
+
+        fits(held)
         leds.booth.run(f"systemctl kill -s {signal} speaker")
         # The kernel alone: it ends the period that it is in, and its timers are coarse.
-        leds.booth.run(f"sleep {_HOLD_S * 1.14 + period_ms(RHYTHMS[word]) / 1000 + _SEEN_S}")
-        assert now_showing(leds, "starting", 255) == []
+        leds.booth.run(f"sleep {_HOLD_S * 1.14 + period_ms(RHYTHMS[word]) / 1000}")
+        fits(lambda: left(leds, 255))
     finally:
         leds.booth.run("systemctl kill -s KILL speaker; systemctl stop speaker; systemctl reset-failed speaker || true")
 
@@ -75,8 +94,7 @@ def test_what_is_left_on_purpose_is_starting_without_an_end(leds: Lamps) -> None
     leds.booth.run(f"{_AS_AGENT} {_SPEAK} --hold-s 2 --for-s 0 starting")
     for name in leds.names:
         assert leds.booth.run(f"cat /sys/class/leds/{name}/repeat") == "-1\n"
-    leds.booth.run(f"sleep {_SEEN_S}")
-    assert now_showing(leds, "starting", 255) == []
+    fits(lambda: left(leds, 255))
 
 
 @pytest.fixture
@@ -97,15 +115,18 @@ def test_udev_gives_the_chip_to_booth_light(lines: Lamps) -> None:
 
 
 def test_lines_show_words_and_starting_before_and_after(booth_light: Lamps) -> None:
-    booth_light.booth.run(f"sleep {_SEEN_S}")
-    assert now_showing(booth_light, "starting", 1) == []
-    speak = f"{_SPEAK} --gpio /run/booth-agent/light.sock --rearm-s 2 --for-s {_SEEN_S} locate broken no-internet ok"
-    said = booth_light.booth.run(f"{_AS_AGENT} {speak}", timeout_s=90)
-    assert said.count("\n") == 4
-    assert shown(booth_light, said, _SEEN_S, 1) == []
+    fits(lambda: left(booth_light, 1))
+
+    def attempt() -> list[str]:
+        speak = f"{_SPEAK} --gpio /run/booth-agent/light.sock --rearm-s 2 --for-s {_SEEN_S} locate broken no-internet ok"
+        said = booth_light.booth.run(f"{_AS_AGENT} {speak}", timeout_s=90)
+        assert said.count("\n") == 4
+        return shown(booth_light, said, _SEEN_S, 1)
+
+    fits(attempt)
     # The speaker is gone. Its last word holds, and then it is nobody's any more.
-    booth_light.booth.run(f"sleep {_HOLD_S + _SEEN_S}")
-    assert now_showing(booth_light, "starting", 1) == []
+    booth_light.booth.run(f"sleep {_HOLD_S}")
+    fits(lambda: left(booth_light, 1))
 
 
 def test_a_stopped_booth_light_leaves_the_lines_dark(booth_light: Lamps) -> None:
