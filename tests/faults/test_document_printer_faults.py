@@ -48,7 +48,7 @@ class Bench:
 
     async def until(self, *codes: str, and_: Callable[[Reading], bool] = lambda _: True) -> Reading:
         """Asks until exactly these are found."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while self.of(reading := await self.read()) != sorted(codes) or not and_(reading):
                 await asyncio.sleep(0.02)
         return reading
@@ -119,7 +119,7 @@ async def test_a_reason_that_outlived_a_printed_page_is_not_believed(tmp_path: P
         await b.cups.cancel_jobs()
         b.cups.change(jammed=False)
         await b.until("media-jam", and_=lambda reading: reading.facts["state"] == "idle")
-        page_s = 1.1  # without history, the time of the queue's state tells, in whole seconds
+        page_s = 2.5  # without history, the time of the queue's state tells, in whole seconds
         b.cups.change(page_s=page_s)
         await b.cups.print_something()
         reading = await b.until()
