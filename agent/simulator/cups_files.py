@@ -16,6 +16,7 @@ Browsing No
 WebInterface No
 LogLevel warn
 PreserveJobFiles No
+DirtyCleanInterval 0
 PreserveJobHistory {history}
 MaxJobTime 300
 ErrorPolicy stop-printer

@@ -187,17 +187,20 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.output.decode(errors="replace"))
 
     async def until(self, text: str) -> None:
-        async with asyncio.timeout(30):
-            while text not in self.text:
-                await asyncio.sleep(0.02)
+        end_s = asyncio.get_running_loop().time() + 30
+        while text not in self.text:
+            assert asyncio.get_running_loop().time() < end_s, f"never shown: {text}\n{self.text[-6000:]}"
+            await asyncio.sleep(0.02)
 
 
 @contextlib.asynccontextmanager
 async def live(*arguments: str) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
     terminal = Terminal()
+    # The terminal's own size counts, not that of whoever runs the tests.
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = await asyncio.create_subprocess_exec(
         str(BIN / "booth-agent"), "demo", *arguments,
-        stdin=terminal.slave, stdout=terminal.slave, stderr=terminal.slave, env=os.environ | {"TERM": "xterm"},
+        stdin=terminal.slave, stdout=terminal.slave, stderr=terminal.slave, env=environment | {"TERM": "xterm"},
     )  # fmt: skip
     try:
         yield terminal, process
