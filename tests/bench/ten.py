@@ -43,7 +43,7 @@ async def ten_peripherals(w: World, folder: Path) -> AsyncIterator[tuple[Receipt
         "camera": {"kind": "camera", "device": "csi:0", "csi_program": str(cameras[0].program)},
         "camera-2": {"kind": "camera", "device": "csi:1", "csi_program": str(cameras[1].program)},
         "kiosk": {"kind": "kiosk", "heartbeat": str(kiosk.heartbeat)},
-        "audio": {"kind": "audio"},
+        "audio": {"kind": "audio", "microphone": False, "speaker": False},  # else its absence here would be a trouble
         "network": {"kind": "network"},
     }
     w.config["peripherals"] |= tables

@@ -1,5 +1,6 @@
 """The CSI worker against a stand-in for rpicam-vid: a real program, real pipes, real signals."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -44,6 +45,13 @@ def running(program: Path) -> list[str]:
         if str(program.parent / "behaviour").encode() in words:
             found.append(entry.parent.name)
     return found
+
+
+async def gone(program: Path) -> None:
+    """Killed is gone a moment later: the kernel ends it, and its new parent takes notice."""
+    async with asyncio.timeout(5):
+        while running(program):
+            await asyncio.sleep(0.01)
 
 
 def test_a_good_film_is_told_in_numbers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agent.devices.camera_light import CameraLight
 from agent.peripherals import camera as module
 from agent.simulator.camera import MARK, Behaviour, Camera
-from tests.devices.test_csi import running
+from tests.devices.test_csi import gone, running
 from tests.peripherals.test_camera import Filmed, codes, filmed
 from tests.world import World, world
 
@@ -53,7 +53,7 @@ async def test_each_way_to_fail_has_its_code_and_leaves_nothing_running(
     async with filmed(tmp_path) as f:
         found = codes(await f.film(behaviour))
         assert found[:1] == ([] if code is None else [code])
-        assert running(f.camera.program) == []
+        await gone(f.camera.program)
         assert f.around.view.workers.alive == 0
         assert codes(await f.film("good")) == [], "and it is well again as soon as the camera is"
 
@@ -67,7 +67,7 @@ async def test_f57_a_film_that_takes_too_long_is_killed_with_its_program(tmp_pat
         assert reading.unreadable is not None
         assert reading.unreadable.detail == {"reason": "no answer in 1 s"}
         assert time.monotonic() - started_s < 3
-        assert running(f.camera.program) == []
+        await gone(f.camera.program)
 
 
 async def test_f57_a_stopped_worker_is_killed_and_its_neighbours_notice_nothing(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_f57_a_stopped_worker_is_killed_and_its_neighbours_notice_nothing(
         await w.until(lambda: w.observer.last("health/receipt-printer")["status"] == "ok", "the printer judged meanwhile")
         assert running(camera.program) != [], "not given up yet"
         await w.until(lambda: w.observer.codes("camera") == ["not-responding"], "the camera given up")
-        assert running(camera.program) == []
+        await gone(camera.program)
         assert not Path(f"/proc/{worker}").exists()
         assert w.observer.codes("booth") == w.observer.codes("receipt-printer") == []
 
@@ -136,7 +136,7 @@ async def test_f67_a_worker_that_cannot_be_killed_makes_it_wedged_and_there_is_o
         kill(worker.pid)
         await until(lambda: f.signals.wakes == 1)
         assert not lit(f)
-        assert running(f.camera.program) == []
+        await gone(f.camera.program)
         workers._kill = kill
         monkeypatch.setattr(module, "_WORKER_S", 10.0)
         f.camera.behaviour = "good"
@@ -187,7 +187,7 @@ async def test_an_agent_that_ends_in_mid_film_takes_the_program_with_it_and_puts
         filming.cancel()
         await asyncio.gather(filming, return_exceptions=True)
         assert filming.cancelled()
-        assert running(f.camera.program) == []
+        await gone(f.camera.program)
         assert not lit(f)
 
 
