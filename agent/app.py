@@ -49,7 +49,7 @@ from agent.system.threads import in_thread
 log = logging.getLogger(__name__)
 
 _LOOK_AT_CLOCK_S = 60.0
-_SETTLED_S = 3.0  # after the start: connected, first probes done
+_SETTLED_S = (3.0, 30.0)  # after the start: connected, first probes done; and the first active checks
 
 
 class Agent:
@@ -337,7 +337,8 @@ async def serve(settings: Settings, state_dir: Path, runtime_dir: Path) -> None:
     """Run the agent until SIGTERM or SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.call_later(_SETTLED_S, process.return_free_memory)
+    for settled_s in _SETTLED_S:
+        loop.call_later(settled_s, process.return_free_memory)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await Agent(settings, state_dir, runtime_dir=runtime_dir).run(stop)

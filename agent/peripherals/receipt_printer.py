@@ -35,7 +35,7 @@ class Options:
 
     device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")]
     poll_s: Annotated[float, Range(1, 15)] = 15.0
-    check_s: Annotated[float, Range(1, 3600)] = 60.0
+    check_s: Annotated[float, Range(1, 3600)] = 120.0
     absent_s: Annotated[float, Range(1, 10)] = 5.0
     profile: Annotated[str, Pattern("[A-Za-z0-9_-]{1,40}", "a profile of python-escpos, such as TM-T88III")] = "default"
 

@@ -231,7 +231,7 @@ def page(rows: list[tuple[str, str, str]], idle_s: float) -> str:
 
 Measured by `make bench` (agent {VERSION}, Python {platform.python_version()}, {platform.machine()}, quiet phase {idle_s:.0f} s), everything
 in one run on one machine: ratios travel, absolutes do not. Ten peripherals: two receipt printers by TCP with pushed status,
-checked every 60 s; a document printer whose cupsd is asked every 15 s; a scanner and two cameras at USB events and by the active
+checked every 120 s; a document printer whose cupsd is asked every 15 s; a scanner and two cameras at USB events and by the active
 checks; a kiosk looked at every 15 s; sound every 300 s (this machine has none, and none is asked for); the network chain and the
 board every 60 s; telemetry every 900 s, heartbeat every 3600 s. A day of active checks: two openings and every 4 h between.
 
