@@ -247,6 +247,8 @@ def _open_serial(address: LineAddress, files: KernelFiles, handlers: LineHandler
         raise Absent("no such device")
     try:
         port = serial.Serial(path, address.baud, timeout=0, write_timeout=0, exclusive=True)
+    except termios.error as error:  # no OSError: it hung up while pyserial set it up
+        raise Absent("unplugged a moment ago") from error
     except OSError as error:  # SerialException is one; termios.error, which it may stand for, is none
         number = error.errno or next(iter(getattr(error.__context__, "args", ())), None)
         if number in _GONE:
