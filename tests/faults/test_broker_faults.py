@@ -265,7 +265,7 @@ async def test_f06_puback_never_comes(tmp_path: Path) -> None:
         await paper_ends_and_comes(w, 7)
         first = broker.sessions[0]
         await broker.until(lambda: first.ended_s is not None, "the connection given up", patience_s=4 * KEEPALIVE_S)
-        assert "no-puback" in agent.stderr()
+        await w.until(lambda: "no-puback" in agent.stderr(), "the reason said")
         assert first.most_in_flight == len(first.events()) == 10
         assert first.ended_s is not None
         assert first.ended_s - first.events()[0].at_s < 3 * KEEPALIVE_S
