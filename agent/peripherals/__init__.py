@@ -1,8 +1,8 @@
 """One declaration each: what a peripheral measures, what can be wrong with it, and who fixes it."""
 
 import importlib
-import pkgutil
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
 
 from agent.peripherals.declaration import Peripheral
@@ -15,8 +15,9 @@ def declared(package: ModuleType | None = None) -> Mapping[str, Peripheral]:
     """
     home = package or importlib.import_module(__name__)
     kinds = {}
-    for module_info in pkgutil.iter_modules(home.__path__):
-        module = importlib.import_module(f"{home.__name__}.{module_info.name}")
+    # Not by pkgutil, which brings zipimport and zlib into the daemon.
+    for file in sorted(file for folder in home.__path__ for file in Path(folder).glob("[a-z]*.py")):
+        module = importlib.import_module(f"{home.__name__}.{file.stem}")
         declaration = getattr(module, "PERIPHERAL", None)
         if isinstance(declaration, Peripheral):
             kinds[declaration.kind] = declaration
