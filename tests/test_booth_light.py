@@ -213,9 +213,12 @@ def test_a_steady_light_costs_nothing_without_a_watchdog(tmp_path: Path, manager
         def switches() -> list[str]:
             return [line for line in status.read_text().splitlines() if line.startswith("voluntary_ctxt_switches")]
 
-        time.sleep(0.3)  # into its sleep
-        before = switches()
-        time.sleep(2.5)  # long enough for every rhythm to wake it
+        end_s = time.monotonic() + 20
+        before: list[str] = []
+        while before != (before := switches()):  # until it sleeps
+            assert time.monotonic() < end_s
+            time.sleep(0.3)
+        time.sleep(2.5)  # a quiet interval, long enough for every rhythm to wake it
         assert switches() == before != []
     finally:
         program.end()

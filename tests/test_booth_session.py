@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agent import booth_session
-from agent.system.session import SessionLock, open_lock, try_lock
+from agent.system.session import LOCK_NAME, SessionLock, open_lock, try_lock
 from tests.world import BIN
 
 PROGRAM = str(BIN / "booth-session")
@@ -32,6 +33,18 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     output, errors = process.communicate(timeout=20)
     return process.returncode, output, errors
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def opened(process: "subprocess.Popen[str]") -> list[Path]:
+    """The files that it has open."""
+    return [descriptor.resolve() for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()]
 
 
 def test_the_lock_is_held_for_as_long_as_the_command_runs_and_its_status_is_passed_on(folder: Path) -> None:
@@ -60,7 +73,8 @@ def test_it_waits_for_a_check_of_the_agents(folder: Path) -> None:
     agents = open_lock(folder)
     assert try_lock(agents)
     process = start(folder, "echo", "begun")
-    time.sleep(0.5)
+    until(lambda: folder / LOCK_NAME in opened(process))
+    time.sleep(0.5)  # it waits through several attempts to take the lock
     assert process.poll() is None
     os.close(agents)
     assert finish(process) == (0, "begun\n", "")
@@ -73,10 +87,7 @@ def test_a_citizen_waits_no_longer_than_that_and_the_lock_is_taken_when_it_can_b
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
     os.close(agents)
-    end_s = time.monotonic() + 20
-    while not SessionLock(folder).held():
-        assert time.monotonic() < end_s
-        time.sleep(0.05)
+    until(SessionLock(folder).held)
     process.terminate()
     status, _, errors = finish(process)
     assert status == 128 + signal.SIGTERM

@@ -19,7 +19,7 @@ from agent.peripherals import declared
 from agent.settings import Settings, read
 from agent.simulator import booth
 from agent.simulator.booth import SimulatedBooth
-from tests.peripherals.test_declarations import toy_package
+from tests.peripherals.toy import toy_package
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

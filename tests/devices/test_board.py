@@ -290,7 +290,7 @@ async def test_the_kernel_announces_a_new_mount_to_a_watch() -> None:
         announced = asyncio.Event()
         stop = KernelFiles().watch(f"proc/{process.pid}/mountinfo", announced.set)
         try:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # a quiet interval: nothing is announced before it is mounted
             assert not announced.is_set()
             process.stdin.write("\n")
             process.stdin.flush()

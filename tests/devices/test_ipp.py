@@ -37,8 +37,9 @@ async def serving(handler: Handler) -> AsyncIterator[QueueAddress]:
         yield QueueAddress("127.0.0.1", server.sockets[0].getsockname()[1], "/printers/forms")
     finally:
         server.close()
-        while len(asyncio.all_tasks()) > 1:  # handlers notice that the other end went
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > 1:  # handlers notice that the other end went
+                await asyncio.sleep(0.01)
 
 
 async def request_of(reader: asyncio.StreamReader) -> bytes:

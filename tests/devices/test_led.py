@@ -86,9 +86,10 @@ async def test_rearming_after_30_seconds_cuts_no_group_of_flashes(tmp_path: Path
     kernel.pass_ms(28_300)
     begun_s, writes = loop.time(), len(kernel.writes)
     task = asyncio.create_task(light.rearm())
-    while len(kernel.writes) == writes:
-        await asyncio.sleep(0.01)
-        kernel.pass_ms(28_300 + round((loop.time() - begun_s) * 1000) - kernel.now_ms)
+    async with asyncio.timeout(20):
+        while len(kernel.writes) == writes:
+            await asyncio.sleep(0.01)
+            kernel.pass_ms(28_300 + round((loop.time() - begun_s) * 1000) - kernel.now_ms)
     await task
     rearmed_ms = kernel.now_ms
     kernel.pass_ms(HOLD_MS)
@@ -221,8 +222,9 @@ async def test_permissions_that_never_come_are_said_with_what_to_do(tmp_path: Pa
     light = three(kernel)
     with pytest.raises(LightUnavailable, match=r"udev/71-booth-light\.rules"):
         await light.show("ok", 100)
-    while not os.access(kernel.files.path(f"sys/class/leds/{NAMES[2]}/repeat"), os.W_OK):
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while not os.access(kernel.files.path(f"sys/class/leds/{NAMES[2]}/repeat"), os.W_OK):
+            await asyncio.sleep(0.05)
     await light.show("ok", 100)
     kernel.pass_ms(10)
     assert kernel.levels(kernel.now_ms) == (0, 255, 0)

@@ -91,6 +91,22 @@ async def gone(*pids: int) -> None:
             await asyncio.sleep(0.01)
 
 
+async def hanging(note: Path) -> tuple[int, int]:
+    """Until the job `hang` does so; returns its process and its child's, as it wrote them down."""
+    async with asyncio.timeout(20):
+        while not note.exists() or not note.read_text():
+            await asyncio.sleep(0.01)
+    worker, child = json.loads(note.read_text())
+    return worker, child
+
+
+async def hung_call(workers: Workers, folder: Path) -> tuple[asyncio.Future[dict[str, Any]], tuple[int, int]]:
+    """A call whose job hangs, and the processes of that."""
+    note = folder / "pids"
+    asked = asyncio.ensure_future(call(workers, "hang", {"note": str(note)}))
+    return asked, await hanging(note)
+
+
 async def test_a_call_is_answered_by_a_process_of_its_own_that_is_gone_afterwards() -> None:
     workers = Workers()
     answer = await call(workers, "echo", {"question": "ça va ?"})
@@ -120,9 +136,7 @@ async def test_past_its_deadline_a_worker_is_gone_at_once_with_all_that_it_start
 async def test_a_stopped_worker_is_killed_all_the_same(tmp_path: Path) -> None:
     workers = Workers()
     asked = asyncio.ensure_future(failure(workers, "hang", {"note": str(tmp_path / "pids")}, deadline_s=2.0))
-    while not (tmp_path / "pids").exists() or not (tmp_path / "pids").read_text():
-        await asyncio.sleep(0.01)
-    pids = json.loads((tmp_path / "pids").read_text())
+    pids = await hanging(tmp_path / "pids")
     os.kill(pids[0], signal.SIGSTOP)
     assert (await asked).code == "not-responding"
     await gone(*pids)
@@ -165,33 +179,27 @@ async def test_a_job_outside_the_devices_is_refused() -> None:
 async def test_one_at_a_time_for_a_device_and_side_by_side_for_two(tmp_path: Path) -> None:
     workers = Workers()
     notes = [tmp_path / "first", tmp_path / "second"]
-    hanging = [
+    asked = [
         asyncio.ensure_future(workers.call(name, "agent.devices.jobs_of_test_workers:hang", {"note": str(note)}, 30))
         for name, note in zip(("scanner", "scanner"), notes, strict=True)
     ]
-    async with asyncio.timeout(10):
-        while not notes[0].exists():
-            await asyncio.sleep(0.01)
+    await hanging(notes[0])
     assert (await workers.call("camera", "agent.devices.jobs_of_test_workers:echo", {}, 10))["pid"]
     assert not notes[1].exists()
     assert workers.alive == 1
-    for task in hanging:
+    for task in asked:
         task.cancel()
-    await asyncio.gather(*hanging, return_exceptions=True)
+    await asyncio.gather(*asked, return_exceptions=True)
     assert workers.alive == 0
 
 
 async def test_a_caller_that_gives_up_takes_the_worker_with_it(tmp_path: Path) -> None:
     workers = Workers()
-    note = tmp_path / "pids"
-    asked = asyncio.ensure_future(call(workers, "hang", {"note": str(note)}))
-    async with asyncio.timeout(10):
-        while not note.exists() or not note.read_text():
-            await asyncio.sleep(0.01)
+    asked, pids = await hung_call(workers, tmp_path)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
     assert workers.alive == 0
-    await gone(*json.loads(note.read_text()))
+    await gone(*pids)
 
 
 async def test_f67_a_worker_that_cannot_be_killed_is_written_off_and_no_second_one_started(tmp_path: Path) -> None:
@@ -219,11 +227,7 @@ async def test_f67_a_worker_that_cannot_be_killed_is_written_off_and_no_second_o
 async def test_a_caller_that_gives_up_on_one_that_cannot_be_killed_is_let_go(tmp_path: Path) -> None:
     unkillable: list[int] = []
     workers = Workers(kill=unkillable.append)
-    note = tmp_path / "pids"
-    asked = asyncio.ensure_future(call(workers, "hang", {"note": str(note)}))
-    async with asyncio.timeout(10):
-        while not note.exists() or not note.read_text():
-            await asyncio.sleep(0.01)
+    asked, _ = await hung_call(workers, tmp_path)
     asked.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asked
@@ -247,14 +251,10 @@ async def test_the_loop_goes_on_while_a_worker_hangs(tmp_path: Path) -> None:
 
 async def test_closing_kills_what_is_left(tmp_path: Path) -> None:
     workers = Workers()
-    note = tmp_path / "pids"
-    asked = asyncio.ensure_future(call(workers, "hang", {"note": str(note)}))
-    async with asyncio.timeout(10):
-        while not note.exists() or not note.read_text():
-            await asyncio.sleep(0.01)
+    asked, pids = await hung_call(workers, tmp_path)
     workers.close()
     await asyncio.gather(asked, return_exceptions=True)
-    await gone(*json.loads(note.read_text()))
+    await gone(*pids)
 
 
 async def test_the_agents_sudden_end_is_its_workers_end(tmp_path: Path) -> None:
@@ -268,10 +268,7 @@ async def test_the_agents_sudden_end_is_its_workers_end(tmp_path: Path) -> None:
         "    await Workers().call('d', 'agent.devices.jobs_of_test_workers:hang', {'note': sys.argv[1]}, 60)\n"
         "asyncio.run(main())", str(note),
     )  # fmt: skip
-    async with asyncio.timeout(20):
-        while not note.exists() or not note.read_text():
-            await asyncio.sleep(0.01)
-    worker, child = json.loads(note.read_text())
+    worker, child = await hanging(note)
     parent.kill()
     await parent.wait()
     await gone(worker)

@@ -8,6 +8,7 @@ import pytest
 from agent.contract.state import Hours
 from agent.engine import checks as checking
 from agent.engine.checks import ActiveChecks
+from tests.background import meanwhile
 
 
 class Wall:
@@ -58,8 +59,7 @@ async def test_every_peripheral_is_woken_at_opening_time_and_at_the_cadence(monk
         await wall.seen()
         return [watch.active for watch in watches]
 
-    running = asyncio.create_task(checks.run())
-    try:
+    async with meanwhile(checks.run()):
         assert await later("06:59:30", 30) == [0, 0]
         assert await later("07:00:10", 70) == [1, 1]
         assert await later("07:30", 1900) == [1, 1]
@@ -67,6 +67,3 @@ async def test_every_peripheral_is_woken_at_opening_time_and_at_the_cadence(monk
         assert await later(None, 3800) == [2, 2]  # a clock below its floor knows no opening time
         assert await later(None, 7400) == [3, 3]  # the cadence needs none
         assert await later("12:31", 95_000) == [3, 3]  # closed
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)

@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ async def until(condition: Callable[[], Any], patience_s: float = 15.0) -> None:
     async with asyncio.timeout(patience_s):
         while not condition():
             await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def world_with_camera(
+    folder: Path, behaviour: Behaviour = "good", *, online: bool = True
+) -> AsyncIterator[tuple[World, Camera]]:
+    """An agent as a process, and the camera that it films with."""
+    camera = Camera(folder / "camera")
+    camera.behaviour = behaviour
+    async with world(folder) as w:
+        w.config["peripherals"]["camera"] = {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)}
+        await w.start_agent(online=online)
+        yield w, camera
 
 
 def parent_of(pid: str) -> int:
@@ -71,11 +85,7 @@ async def test_f57_a_film_that_takes_too_long_is_killed_with_its_program(tmp_pat
 
 
 async def test_f57_a_stopped_worker_is_killed_and_its_neighbours_notice_nothing(tmp_path: Path) -> None:
-    camera = Camera(tmp_path / "camera")
-    camera.behaviour = "no-frames"
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["camera"] = {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)}
-        await w.start_agent(online=False)
+    async with world_with_camera(tmp_path, "no-frames", online=False) as (w, camera):
         await until(lambda: running(camera.program))
         worker = parent_of(running(camera.program)[0])
         os.kill(worker, signal.SIGSTOP)
@@ -99,11 +109,7 @@ async def test_f62_one_that_is_unplugged_while_it_is_filmed_is_absent(tmp_path: 
 
 
 async def test_f65_a_camera_in_use_is_left_to_its_user_and_nobody_is_accused(tmp_path: Path) -> None:
-    camera = Camera(tmp_path / "camera")
-    camera.behaviour = "busy"
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["camera"] = {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)}
-        await w.start_agent()
+    async with world_with_camera(tmp_path, "busy") as (w, _):
         await w.until(lambda: w.observer.codes("camera") == ["busy"], "the camera found busy")
         health = w.observer.last("health/camera")
         assert (health["status"], health["findings"][0]["severity"], health["findings"][0]["fix_by"]) == (
@@ -192,10 +198,7 @@ async def test_an_agent_that_ends_in_mid_film_takes_the_program_with_it_and_puts
 
 
 async def test_what_the_camera_saw_is_in_no_file_no_message_and_no_log(tmp_path: Path) -> None:
-    camera = Camera(tmp_path / "camera")
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["camera"] = {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)}
-        await w.start_agent()
+    async with world_with_camera(tmp_path) as (w, _):
         await w.until(lambda: w.observer.last("health/camera")["status"] == "ok", "a good film")
         await w.until(lambda: w.observer.last("health/camera")["facts"]["frames"] == 25, "filmed")
         assert holding(tmp_path, MARK) == []
@@ -206,11 +209,7 @@ async def test_what_the_camera_saw_is_in_no_file_no_message_and_no_log(tmp_path:
 
 
 async def test_a_camera_that_films_is_seen_from_the_broker(tmp_path: Path) -> None:
-    camera = Camera(tmp_path / "camera")
-    camera.behaviour = "black"
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["camera"] = {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)}
-        await w.start_agent()
+    async with world_with_camera(tmp_path, "black") as (w, _):
         await w.until(lambda: filmed_once(w), "the first film")
         health = w.observer.last("health/camera")
         assert (health["status"], health["findings"]) == ("unknown", []), "one dark film is no proof, and no proof of health"

@@ -227,8 +227,9 @@ async def test_f58_a_scheduler_of_one_byte_a_second_is_down(monkeypatch: pytest.
         assert served == 2
     finally:
         server.close()
-        while len(asyncio.all_tasks()) > 1:
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(10):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.02)
 
 
 async def test_f60_a_scheduler_that_restarts_in_the_middle_of_a_query_is_no_finding(tmp_path: Path) -> None:

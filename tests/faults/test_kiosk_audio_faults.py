@@ -1,8 +1,6 @@
 """The kiosk application and the sound card, as faults meet them: through the whole agent, to the broker."""
 
 import asyncio
-import os
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,13 +9,12 @@ from typing import Any
 import pytest
 
 from agent.app import Agent
-from agent.devices import cgroup
-from agent.devices.sysfs import KernelFiles
 from agent.peripherals import audio, declared
 from agent.settings import read
 from agent.simulator.audio import SoundCard
 from agent.simulator.kiosk import UNIT, KioskApplication
 from agent.simulator.machine import SimulatedMachine
+from tests.devices.control_group import control_group, end, process_in
 from tests.world import World, world
 
 CANARY = "\x1b]0;pwned\x07\u202e<b>2 81 09 99 123 456"
@@ -138,40 +135,27 @@ async def test_a_frozen_application_is_seen_and_seen_to_move_again(tmp_path: Pat
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    root = cgroup.root(KernelFiles())
-    if root is None:
-        pytest.skip("no control groups of version 2 are mounted here")
-    folder = Path("/", root, f"booth-fault-{os.getpid()}")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error.strerror}")
-    yield folder
-    if folder.exists():
-        folder.rmdir()
+    with control_group("fault") as folder:
+        yield folder
 
 
 async def test_an_application_that_is_killed_is_missed_within_its_debounce(group: Path, tmp_path: Path) -> None:
-    application = subprocess.Popen(["sleep", "100"])
-    (group / "cgroup.procs").write_text(str(application.pid))
+    application = process_in(group)
     kiosk: dict[str, Any] = {"kind": "kiosk", "cgroup": str(group), "interval_s": 300}
     try:
         async with world(tmp_path, peripherals={"kiosk": kiosk}) as w:
             await w.start_agent()
             await w.until(lambda: w.observer.last("health/kiosk"), "the first health")
             assert w.observer.last("health/kiosk")["facts"] == {"running": True, "restarting": False, "heartbeat_age_s": None}
-            application.kill()
-            application.wait()
+            end(application)
             group.rmdir()  # as systemd does, at once
             # With 300 s between looks, only the kernel's own word can bring this within 30 s.
             await w.until(lambda: w.observer.codes("kiosk") == ["app-not-running"], "the application missed")
             group.mkdir()
-            application = subprocess.Popen(["sleep", "100"])
-            (group / "cgroup.procs").write_text(str(application.pid))
+            application = process_in(group)
             await w.until(lambda: w.observer.codes("kiosk") == [], "the application back")
     finally:
-        application.kill()
-        application.wait()
+        end(application)
 
 
 async def test_a_machine_without_that_sound_card_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Rows 57, 58, 59, 61, 62 and 67 of the catalogue for the scanner: a real SANE backend in trouble, and a live agent beside it."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
@@ -17,6 +18,7 @@ from agent.app import Agent
 from agent.devices.workers import Workers
 from agent.peripherals import declared
 from agent.peripherals.scanner import PERIPHERAL, Options, ScannerSource
+from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Unreadable
 from agent.settings import read
 from agent.simulator.machine import SimulatedMachine
@@ -68,6 +70,35 @@ async def agent_with_usb(w: World, folder: Path, **options: Any) -> AsyncIterato
         await running
 
 
+@asynccontextmanager
+async def world_with_scanner(folder: Path, **options: Any) -> AsyncIterator[tuple[World, Scanner]]:
+    """No agent yet; the one that is started uses the scanner, which has no `usb`."""
+    need_sane()
+    scanner = Scanner(folder / "scanner")
+    async with world(folder) as w:
+        w.config["peripherals"]["scanner"] = table(scanner.device, scanner.folder, **options)
+        yield w, scanner
+
+
+@asynccontextmanager
+async def remote_scanner(folder: Path) -> AsyncIterator[RemoteScanner]:
+    """It serves; killed at the end."""
+    need_saned()
+    remote = RemoteScanner(folder / "remote")
+    await remote.start()
+    try:
+        yield remote
+    finally:
+        await remote.kill()
+
+
+def source_of(scanner: Scanner | RemoteScanner, surroundings: Surroundings, worker_s: float) -> tuple[ScannerSource, Recorded]:
+    """The source alone, and the engine as it sees it."""
+    signals = Recorded()
+    options = Options(scanner.device, config_dir=str(scanner.folder), worker_s=worker_s)
+    return ScannerSource(options, surroundings, signals), signals
+
+
 def unplug(machine: SimulatedMachine) -> None:
     folder = machine.files.root / "sys/bus/usb/devices/1-1.4"
     for file in folder.iterdir():
@@ -79,45 +110,36 @@ def unplug(machine: SimulatedMachine) -> None:
 
 
 async def test_f57_a_frozen_backend_is_not_responding_and_harms_nobody_else(tmp_path: Path) -> None:
-    need_saned()
-    remote = RemoteScanner(tmp_path / "remote")
-    await remote.start()
-    try:
-        async with world(tmp_path) as w:
-            remote.freeze()
-            w.config["peripherals"]["scanner"] = table(remote.device, remote.folder, worker_s=3)
-            agent = await w.start_agent()
-            health = await until_codes(w, "not-responding")
-            assert health["status"] == "fault"
-            assert health["findings"][0]["detail"] == {"reason": "no answer in 3 s"}
-            alarm = await until_alarm(w, "not-responding", raised=True)
-            assert alarm["text"]["fr"] == "Le scanner ne répond pas : nouvel essai en cours."
-            assert alarm["fix_by"] == "auto"
-            for other in ("receipt-printer", "board", "booth"):
-                assert "not-responding" not in w.observer.codes(other)
-            # While the scanner's worker hangs, what the printer says is published within a second.
-            w.printer.change(paper="out")
-            changed_s = time.monotonic()
-            await w.until(lambda: w.observer.codes("receipt-printer") == ["media-empty"])
-            assert time.monotonic() - changed_s < 1.5
-            assert "libsane" not in Path(f"/proc/{agent.pid}/maps").read_text(), "libsane is in the daemon"
+    async with remote_scanner(tmp_path) as remote, world(tmp_path) as w:
+        remote.freeze()
+        w.config["peripherals"]["scanner"] = table(remote.device, remote.folder, worker_s=3)
+        agent = await w.start_agent()
+        health = await until_codes(w, "not-responding")
+        assert health["status"] == "fault"
+        assert health["findings"][0]["detail"] == {"reason": "no answer in 3 s"}
+        alarm = await until_alarm(w, "not-responding", raised=True)
+        assert alarm["text"]["fr"] == "Le scanner ne répond pas : nouvel essai en cours."
+        assert alarm["fix_by"] == "auto"
+        for other in ("receipt-printer", "board", "booth"):
+            assert "not-responding" not in w.observer.codes(other)
+        # While the scanner's worker hangs, what the printer says is published within a second.
+        w.printer.change(paper="out")
+        changed_s = time.monotonic()
+        await w.until(lambda: w.observer.codes("receipt-printer") == ["media-empty"])
+        assert time.monotonic() - changed_s < 1.5
+        assert "libsane" not in Path(f"/proc/{agent.pid}/maps").read_text(), "libsane is in the daemon"
 
-            remote.thaw()
-            health = await until_codes(w)
-            assert health["status"] == "ok"
-            assert health["facts"]["scanned_bytes"] > 0
-    finally:
-        await remote.kill()
+        remote.thaw()
+        health = await until_codes(w)
+        assert health["status"] == "ok"
+        assert health["facts"]["scanned_bytes"] > 0
 
 
 async def test_f57_a_worker_is_gone_soon_after_its_deadline(tmp_path: Path) -> None:
-    need_saned()
-    remote = RemoteScanner(tmp_path / "remote")
-    await remote.start()
-    remote.freeze()
     around = Around(runtime_dir=tmp_path)
-    source = ScannerSource(Options(remote.device, config_dir=str(remote.folder), worker_s=2.0), around.view, Recorded())
-    try:
+    async with remote_scanner(tmp_path) as remote:
+        remote.freeze()
+        source, _ = source_of(remote, around.view, 2.0)
         started_s = time.monotonic()
         reading = await source.probe(active=True)
         took_s = time.monotonic() - started_s
@@ -126,8 +148,6 @@ async def test_f57_a_worker_is_gone_soon_after_its_deadline(tmp_path: Path) -> N
         assert reading.unreadable.code == "not-responding"
         assert around.view.workers.alive == 0, "the reading came before the worker had gone"
         assert 2.0 <= took_s < 3.0  # 100 ms on a booth; this machine is shared
-    finally:
-        await remote.kill()
 
 
 async def test_f58_a_scan_that_trickles_has_one_deadline_for_all_of_it(tmp_path: Path) -> None:
@@ -135,7 +155,7 @@ async def test_f58_a_scan_that_trickles_has_one_deadline_for_all_of_it(tmp_path:
     scanner = Scanner(tmp_path / "scanner")
     scanner.slow = True
     around = Around(runtime_dir=tmp_path)
-    source = ScannerSource(Options(scanner.device, config_dir=str(scanner.folder), worker_s=2.0), around.view, Recorded())
+    source, _ = source_of(scanner, around.view, 2.0)
     reading = await source.probe(active=True)
     assert reading is not None
     assert [item.code for item in PERIPHERAL.findings_of(reading, Options("sane:test:1"))] == ["not-responding"]
@@ -143,11 +163,8 @@ async def test_f58_a_scan_that_trickles_has_one_deadline_for_all_of_it(tmp_path:
 
 
 async def test_a_backend_that_crashes_is_a_finding_that_says_how(tmp_path: Path) -> None:
-    need_sane()
-    scanner = Scanner(tmp_path / "scanner")
-    scanner.crashes = True
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["scanner"] = table(scanner.device, scanner.folder)
+    async with world_with_scanner(tmp_path) as (w, scanner):
+        scanner.crashes = True
         await w.start_agent()
         health = await until_codes(w, "probe-failed")
         detail = health["findings"][0]["detail"]
@@ -157,19 +174,14 @@ async def test_a_backend_that_crashes_is_a_finding_that_says_how(tmp_path: Path)
 
 
 async def test_a_remote_scanner_that_dies_in_mid_call_ends_the_check_and_nothing_else(tmp_path: Path) -> None:
-    need_saned()
-    remote = RemoteScanner(tmp_path / "remote")
-    await remote.start()
-    remote.scanner.slow = True
     around = Around(runtime_dir=tmp_path)
-    source = ScannerSource(Options(remote.device, config_dir=str(remote.folder), worker_s=8.0), around.view, Recorded())
-    probing = asyncio.create_task(source.probe(active=True))
-    try:
+    async with remote_scanner(tmp_path) as remote:
+        remote.scanner.slow = True
+        source, _ = source_of(remote, around.view, 8.0)
+        probing = asyncio.create_task(source.probe(active=True))
         async with asyncio.timeout(10):
             while not remote.in_use():
                 await asyncio.sleep(0.02)
-    finally:
-        await remote.kill()
     reading = await probing
     assert reading is not None
     # libsane 1.2 says end of file or a failed read; older ones aborted here. Whichever: a fault, and we are still here.
@@ -191,11 +203,8 @@ async def test_a_remote_scanner_that_dies_in_mid_call_ends_the_check_and_nothing
 async def test_f59_what_a_shopkeeper_can_mend_has_her_words_and_is_gone_soon_after(
     tmp_path: Path, status: str, french: str
 ) -> None:
-    need_sane()
-    scanner = Scanner(tmp_path / "scanner")
-    scanner.status = status
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["scanner"] = table(scanner.device, scanner.folder, mend_s=3)
+    async with world_with_scanner(tmp_path, mend_s=3) as (w, scanner):
+        scanner.status = status
         await w.start_agent()
         assert (await until_codes(w, status))["status"] == "fault"
         alarm = await until_alarm(w, status, raised=True)
@@ -231,11 +240,8 @@ async def test_f59_every_other_status_has_its_code(tmp_path: Path, status: str, 
 
 
 async def test_f61_a_scanner_in_use_is_busy_and_not_at_fault(tmp_path: Path) -> None:
-    need_sane()
-    scanner = Scanner(tmp_path / "scanner")
-    scanner.status = "busy"
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["scanner"] = table(scanner.device, scanner.folder)
+    async with world_with_scanner(tmp_path) as (w, scanner):
+        scanner.status = "busy"
         await w.start_agent()
         health = await until_codes(w, "busy")
         assert (health["status"], health["checked_at"]) == ("unknown", None), "it was never seen to work"
@@ -303,11 +309,8 @@ async def test_f62_one_that_comes_back_during_a_session_is_no_longer_absent_and_
 
 
 async def test_f62_one_that_vanishes_without_usb_ids_is_absent_at_the_next_check(tmp_path: Path) -> None:
-    need_sane()
-    scanner = Scanner(tmp_path / "scanner")
-    scanner.plugged = False
-    async with world(tmp_path) as w:
-        w.config["peripherals"]["scanner"] = table(scanner.device, scanner.folder)
+    async with world_with_scanner(tmp_path) as (w, scanner):
+        scanner.plugged = False
         await w.start_agent()
         health = await until_codes(w, "no-device")
         assert (health["status"], health["findings"][0]["detail"]) == ("absent", {"reason": "the backend does not find it"})
@@ -319,31 +322,25 @@ async def test_f62_one_that_vanishes_without_usb_ids_is_absent_at_the_next_check
 
 
 async def test_f67_a_worker_that_cannot_be_killed_is_wedged_one_only_and_over_when_it_goes(tmp_path: Path) -> None:
-    need_saned()
-    remote = RemoteScanner(tmp_path / "remote")
-    await remote.start()
-    remote.freeze()
     pids: list[int] = []
     workers = Workers(kill=pids.append)
     around = replace(Around(runtime_dir=tmp_path).view, workers=workers)
-    signals = Recorded()
-    source = ScannerSource(Options(remote.device, config_dir=str(remote.folder), worker_s=1.0), around, signals)
-    try:
-        for _ in range(3):
-            reading = await source.probe(active=True)
+    async with remote_scanner(tmp_path) as remote:
+        with contextlib.closing(workers):
+            remote.freeze()
+            source, signals = source_of(remote, around, 1.0)
+            for _ in range(3):
+                reading = await source.probe(active=True)
+                assert reading is not None
+                assert reading.unreadable == Unreadable("wedged", {"pid": pids[0]})
+                assert workers.alive == 1
+            assert set(pids) == {pids[0]}
+            assert signals.wakes == 0
+            assert source.interval_s() <= 60
+            os.kill(pids[0], signal.SIGKILL)  # the kernel lets it go after all
+            await signals.until(lambda: signals.wakes == 1)
+            assert workers.alive == 0
+            remote.thaw()
+            reading = await source.probe(active=False)
             assert reading is not None
-            assert reading.unreadable == Unreadable("wedged", {"pid": pids[0]})
-            assert workers.alive == 1
-        assert set(pids) == {pids[0]}
-        assert signals.wakes == 0
-        assert source.interval_s() <= 60
-        os.kill(pids[0], signal.SIGKILL)  # the kernel lets it go after all
-        await signals.until(lambda: signals.wakes == 1)
-        assert workers.alive == 0
-        remote.thaw()
-        reading = await source.probe(active=False)
-        assert reading is not None
-        assert reading.facts["status"] == "ok"
-    finally:
-        workers.close()
-        await remote.kill()
+            assert reading.facts["status"] == "ok"

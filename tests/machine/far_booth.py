@@ -21,7 +21,7 @@ from tests.devices.ports import dev_folder
 from tests.faults.pki import Authority, Pair
 from tests.machine.far_servers import PAGE_SERVER, NameServer
 from tests.machine.namespace import Namespace
-from tests.machine.test_network_namespace import PORT, Booth, at_the_box, program
+from tests.machine.test_network_namespace import PORT, UNTIL_IT_WORKS, Booth, at_the_box, program
 from tests.world import BIN, BOOTH, ROOT, toml
 
 BROKER, PAGE = "203.0.113.10", "203.0.113.20"  # TEST-NET-3, RFC 5737
@@ -29,8 +29,6 @@ BOX = "192.0.2.1"
 V6_NETWORK = "2001:db8:2::/64"
 NAMES = {"broker.example": [BROKER], "check.example": [PAGE]}
 NAMES_WITH_V6 = {name: ["2001:db8:2::10", *addresses] for name, addresses in NAMES.items()}
-
-_UNTIL_IT_WORKS = ("sh", "-c", 'until "$@" 2>/dev/null; do sleep 0.05; done', "sh")
 
 
 class FarBooth(Booth):
@@ -116,7 +114,7 @@ class FarBooth(Booth):
         self._starts += 1
         marker = f"booth/started/{self._starts}"
         say = ("mosquitto_pub", "-p", str(PORT), "-q", "1", "-r", "-t", marker, "-m", "yes")
-        async with program(self.namespace.at_the_box(*_UNTIL_IT_WORKS, *say)):
+        async with program(self.namespace.at_the_box(*UNTIL_IT_WORKS, *say)):
             await self.until(lambda: marker in self.retained, "the observer at the broker")
         self.namespace.spit_out(BROKER)
 
@@ -234,14 +232,5 @@ class FarBooth(Booth):
             "--config", str(self.folder / "agent.toml"), "--state-dir", str(self.folder / "state"),
         )  # fmt: skip
 
-    @asynccontextmanager
-    async def _observed(self) -> AsyncIterator[None]:
-        sub = ("mosquitto_sub", "-V", "mqttv5", "-p", str(PORT), "-q", "1", "-t", "booth/#", "-F", "%t\t%p")
-        command = self.namespace.at_the_box(*_UNTIL_IT_WORKS, *sub)
-        async with program(command, stdout=asyncio.subprocess.PIPE) as subscriber:
-            reading = asyncio.create_task(self._read(subscriber))
-            try:
-                yield
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+    def _beside_the_broker(self, *command: str) -> tuple[str, ...]:
+        return self.namespace.at_the_box(*command)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+from tests.background import meanwhile
 from tests.machine.namespace import Namespace
 from tests.machine.test_network_namespace import program
 
@@ -81,12 +82,8 @@ class NameServer:
         command = namespace.at_the_box(sys.executable, "-IS", "-c", NAME_SERVER, json.dumps(names))
         async with program(command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE) as process:
             server = cls(process)
-            reading = asyncio.create_task(server._read())
-            try:
+            async with meanwhile(server._read()):
                 yield server
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
 
     async def become(self, mode: str) -> None:
         """`answer`, `fail`, `silent`, or an address that it gives for every name."""

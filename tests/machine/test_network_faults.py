@@ -67,7 +67,7 @@ async def flapping(booth: FarBooth) -> None:
         for _ in range(20):
             for plugged in (False, True):
                 booth.namespace.cable(plugged=plugged)
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.3)  # how long the cable has contact, or none
         await booth.until(lambda: booth.changes("no-carrier") == ["raised", "cleared"], "one finding that came and went")
         await booth.until_well()
         took_s = time.monotonic() - began_s

@@ -21,11 +21,13 @@ from typing import Any
 
 import pytest
 
+from tests.background import meanwhile
 from tests.machine.namespace import Namespace, missing
 from tests.world import BIN, BOOTH, ROOT, toml
 
 PORT = 1883  # of a loopback that is ours alone
 PATIENCE_S = 60.0
+UNTIL_IT_WORKS = ("sh", "-c", 'until "$@" 2>/dev/null; do sleep 0.05; done', "sh")  # before a command: an attempt ends at once
 
 SILENT_NAME_SERVER = """
 import socket
@@ -140,19 +142,18 @@ class Booth:
         events = [json.loads(payload) for _, topic, payload in self.seen if topic == f"{ROOT}/event/health"]
         return {event["code"] for event in events if event["peripheral"] == "network" and event["data"]["change"] == "raised"}
 
+    def _beside_the_broker(self, *command: str) -> tuple[str, ...]:
+        return self.namespace.inside(*command)
+
     @asynccontextmanager
     async def _observed(self) -> AsyncIterator[None]:
-        format_ = "%t\t%p"
-        command = ("mosquitto_sub", "-V", "mqttv5", "-p", str(PORT), "-q", "1", "-t", "booth/#", "-F", format_)
-        # Until the broker listens, an attempt ends at once.
-        waiter = self.namespace.inside("sh", "-c", 'until "$@" 2>/dev/null; do sleep 0.05; done', "sh", *command)
-        async with program(waiter, stdout=asyncio.subprocess.PIPE) as subscriber:
-            reading = asyncio.create_task(self._read(subscriber))
-            try:
-                yield
-            finally:
-                reading.cancel()
-                await asyncio.gather(reading, return_exceptions=True)
+        sub = ("mosquitto_sub", "-V", "mqttv5", "-p", str(PORT), "-q", "1", "-t", "booth/#", "-F", "%t\t%p")
+        command = self._beside_the_broker(*UNTIL_IT_WORKS, *sub)
+        async with (
+            program(command, stdout=asyncio.subprocess.PIPE) as subscriber,
+            meanwhile(self._read(subscriber)),
+        ):
+            yield
 
     async def _read(self, subscriber: asyncio.subprocess.Process) -> None:
         assert subscriber.stdout is not None

@@ -32,6 +32,7 @@ SURE = ("present", "busy", "frames", "distinct_frames", "bad_films")
 UNKNOWN = dict.fromkeys(("frames", "luma_mean", "luma_deviation", "distinct_frames", "bad_films"))
 OPTIONS = Options("csi:0")
 USB_PATH = "sys/devices/pci0000:00/usb1/1-1/1-1.2"
+NODE_PATH = f"/{USB_PATH}/1-1.2:1.0/video4linux/video0"
 
 
 @pytest.mark.parametrize(
@@ -295,8 +296,9 @@ async def test_no_session_begins_while_it_films(tmp_path: Path) -> None:
     async with filmed(tmp_path) as f:
         f.camera.behaviour = "good"
         filming = asyncio.ensure_future(f.source.probe(active=True))
-        while not f.around.view.workers.alive:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while not f.around.view.workers.alive:
+                await asyncio.sleep(0)
         lock = open_lock(f.runtime_dir)
         assert not try_lock(lock)
         await filming
@@ -332,14 +334,22 @@ def unplug(files: SimulatedFiles, node: str = "video0") -> None:
     directory.rmdir()
 
 
-async def test_unplugged_is_absent_at_once_and_comes_back_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@asynccontextmanager
+async def filmed_by_usb(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str = "v4l2:/dev/video0", **answer: Any
+) -> AsyncIterator[tuple[Filmed, list[dict[str, Any]]]]:
+    """A USB camera, not plugged in yet, of good pictures; and the requests for them."""
     monkeypatch.setattr(module, "_SETTLES_S", 0.05)
-    async with filmed(tmp_path, "v4l2:/dev/v4l/by-id/usb-cam") as f:
-        calls = _worker_says(f, {"outcome": "filmed", **GOOD, "card": "UVC Camera"}, monkeypatch)
+    async with filmed(folder, device) as f:
+        yield f, _worker_says(f, {"outcome": "filmed", **GOOD, **answer}, monkeypatch)
+
+
+async def test_unplugged_is_absent_at_once_and_comes_back_filmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with filmed_by_usb(tmp_path, monkeypatch, "v4l2:/dev/v4l/by-id/usb-cam", card="UVC Camera") as (f, calls):
         assert codes(await f.source.probe(active=True)) == ["no-device"]
         assert f.source.interval_s() == 10
         plug(f.files)
-        f.event("add", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
+        f.event("add", NODE_PATH)
         assert f.signals.wakes == 1
         reading = await f.source.probe(active=False)
         assert codes(reading) == []
@@ -351,7 +361,7 @@ async def test_unplugged_is_absent_at_once_and_comes_back_filmed(tmp_path: Path,
         f.event("add", "/devices/elsewhere/video4linux/video9")
         assert f.signals.wakes == 1, "another camera is none of ours"
         unplug(f.files)
-        f.event("remove", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
+        f.event("remove", NODE_PATH)
         assert f.signals.wakes == 2
         assert codes(await f.source.probe(active=False)) == ["no-device"]
         plug(f.files, "video2")
@@ -361,24 +371,20 @@ async def test_unplugged_is_absent_at_once_and_comes_back_filmed(tmp_path: Path,
 
 async def test_two_events_of_one_plug_are_one_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel tells first, udev when the permission stands."""
-    monkeypatch.setattr(module, "_SETTLES_S", 0.05)
-    async with filmed(tmp_path, "v4l2:/dev/video0") as f:
-        calls = _worker_says(f, {"outcome": "filmed", **GOOD}, monkeypatch)
+    async with filmed_by_usb(tmp_path, monkeypatch) as (f, calls):
         plug(f.files)
         for _ in range(2):
-            f.event("add", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
+            f.event("add", NODE_PATH)
         await f.source.probe(active=False)
         assert await f.source.probe(active=False) is None
         assert len(calls) == 1
 
 
 async def test_one_that_comes_back_during_a_session_is_filmed_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SETTLES_S", 0.05)
-    async with filmed(tmp_path, "v4l2:/dev/video0") as f:
-        calls = _worker_says(f, {"outcome": "filmed", **GOOD}, monkeypatch)
+    async with filmed_by_usb(tmp_path, monkeypatch) as (f, calls):
         plug(f.files)
         with f.citizen():
-            f.event("add", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
+            f.event("add", NODE_PATH)
             assert await f.source.probe(active=False) is None
             assert (calls, f.source.interval_s(), f.signals.active_wakes) == ([], 15, 1)
         assert codes(await f.source.probe(active=False)) == []
@@ -388,14 +394,12 @@ async def test_one_that_comes_back_during_a_session_is_filmed_after_it(tmp_path:
 async def test_one_that_is_plugged_in_again_and_must_not_be_filmed_is_said_to_be_there(
     open_: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_SETTLES_S", 0.05)
-    async with filmed(tmp_path, "v4l2:/dev/video0") as f:
-        calls = _worker_says(f, {"outcome": "filmed", **GOOD}, monkeypatch)
+    async with filmed_by_usb(tmp_path, monkeypatch) as (f, calls):
         f.around.open = open_
         with f.citizen():
             assert codes(await f.source.probe(active=True)) == ["no-device"]
             plug(f.files)
-            f.event("add", f"/{USB_PATH}/1-1.2:1.0/video4linux/video0")
+            f.event("add", NODE_PATH)
             woken = f.signals.active_wakes
             reading = await f.source.probe(active=True)
             assert (codes(reading), reading and reading.untried, f.signals.active_wakes - woken) == ([], True, 1)

@@ -1,13 +1,11 @@
 """What every declaration owes the engine and its readers, whichever peripherals there are."""
 
-import contextlib
 import inspect
 import itertools
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, get_args
 
 import pytest
@@ -21,6 +19,7 @@ from agent.peripherals.printer_reasons import KNOWN
 from agent.rules.declaration import Fact, FactType, Unreadable
 from agent.rules.declaration import Reading as RulesReading
 from agent.system.session import _SHARED_S
+from tests.peripherals.toy import toy_package
 
 KINDS = pytest.mark.parametrize("peripheral", declared().values(), ids=lambda peripheral: peripheral.kind)
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
@@ -184,69 +183,6 @@ def test_a_citizen_waits_for_no_device_longer_than_the_contract_says() -> None:
     }
     assert {"scanner", "camera"} <= set(taking)
     assert _SHARED_S + max(taking.values()) < CITIZEN_WAITS_S, taking
-
-
-TOY = '''
-"""The toy: it sleeps."""
-
-from dataclasses import dataclass
-from typing import Annotated
-
-from agent.contract.alarm import Text
-from agent.contract.typed import Range
-from agent.peripherals.declaration import Peripheral
-from agent.rules.declaration import Fact, FindingKind, Observed, Reading
-
-
-@dataclass(frozen=True)
-class Options:
-    naps: Annotated[int, Range(1, 9)] = 3
-
-
-def find(facts, options):
-    if facts["asleep"]:
-        yield Observed("asleep")
-
-
-class ToySource:
-    def __init__(self, options, surroundings, signals):
-        pass
-
-    async def probe(self, *, active):
-        return Reading({"asleep": True})
-
-    def interval_s(self):
-        return 60.0
-
-    async def close(self):
-        pass
-
-
-PERIPHERAL = Peripheral(
-    kind="toy", noun=Text("le jouet", "the toy"), options=Options,
-    facts=(Fact("asleep", "boolean", "it sleeps"),),
-    findings=(FindingKind("asleep", "info", "nobody", Text("Il dort.", "It sleeps.")),),
-    find=find, open=ToySource, deadline_s=1.0,
-)
-'''
-
-
-@contextlib.contextmanager
-def toy_package(folder: Path) -> Iterator[ModuleType]:
-    """A package with one peripheral in it, dropped there as a file; gone from the interpreter afterwards."""
-    home = folder / "toy_peripherals"
-    home.mkdir()
-    (home / "__init__.py").write_text("")
-    (home / "toy.py").write_text(TOY)
-    (home / "helper.py").write_text("PERIPHERAL = 'not one'\n")
-    sys.path.insert(0, str(folder))
-    try:
-        __import__("toy_peripherals")
-        yield sys.modules["toy_peripherals"]
-    finally:
-        sys.path.remove(str(folder))
-        for name in [name for name in sys.modules if name.startswith("toy_peripherals")]:
-            del sys.modules[name]
 
 
 def test_a_new_peripheral_is_one_file_that_nothing_lists(tmp_path: Path) -> None:

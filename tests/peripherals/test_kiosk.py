@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from agent.rules.declaration import Reading
 from agent.rules.health import Judgement, Now, judge
 from agent.simulator.kiosk import UNIT, KioskApplication
 from agent.simulator.machine import SimulatedFiles
+from tests.devices.control_group import control_group, end, process_in
 from tests.peripherals.surroundings import Around, Recorded
 
 FINE: dict[str, Any] = {"running": True, "restarting": False, "heartbeat_age_s": 3.0}
@@ -295,14 +295,9 @@ async def test_the_simulated_application_beats_freezes_and_crashes(tmp_path: Pat
         async with asyncio.timeout(10):
             while not application.heartbeat.exists():
                 await asyncio.sleep(0.005)
-            stamp_ns = application.heartbeat.stat().st_mtime_ns
-            while application.heartbeat.stat().st_mtime_ns == stamp_ns:
-                await asyncio.sleep(0.005)
+        await _touched(application.heartbeat)
         assert await _facts_of(source) == (True, False)  # the first look knows of no touch yet
-        stamp_ns = application.heartbeat.stat().st_mtime_ns
-        async with asyncio.timeout(10):
-            while application.heartbeat.stat().st_mtime_ns == stamp_ns:
-                await asyncio.sleep(0.005)
+        await _touched(application.heartbeat)
         assert await _facts_of(source) == (True, True)
         application.freeze()
         assert await _facts_of(source) == (True, True)
@@ -313,6 +308,13 @@ async def test_the_simulated_application_beats_freezes_and_crashes(tmp_path: Pat
     finally:
         await source.close()
         await application.stop()
+
+
+async def _touched(heartbeat: Path) -> None:
+    stamp_ns = heartbeat.stat().st_mtime_ns
+    async with asyncio.timeout(10):
+        while heartbeat.stat().st_mtime_ns == stamp_ns:
+            await asyncio.sleep(0.005)
 
 
 async def _facts_of(source: KioskSource) -> tuple[bool, bool]:
@@ -326,29 +328,8 @@ async def _facts_of(source: KioskSource) -> tuple[bool, bool]:
 
 @pytest.fixture
 def group() -> Iterator[Path]:
-    """A control group of our own, empty."""
-    root = cgroup.root(KernelFiles())
-    if root is None:
-        pytest.skip("no control groups of version 2 are mounted here")
-    folder = Path("/", root, f"booth-test-{os.getpid()}")
-    try:
-        folder.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group can be made here: {error.strerror}")
-    yield folder
-    if folder.exists():
-        folder.rmdir()
-
-
-def process_in(group: Path) -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen(["sleep", "60"])
-    (group / "cgroup.procs").write_text(str(process.pid))
-    return process
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    process.kill()
-    process.wait()
+    with control_group("test") as folder:
+        yield folder
 
 
 async def test_the_kernel_announces_that_the_application_ended(group: Path, tmp_path: Path) -> None:
@@ -376,7 +357,8 @@ async def test_a_group_that_systemd_removes_and_makes_anew_is_watched_again(grou
     application = process_in(group)
     try:
         assert (await looked.facts())["running"] is True
-        await asyncio.sleep(0.05)  # the kernel announces a change once in 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV)
+        # At least so long: the kernel announces a change once in 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV), and shows it nowhere.
+        await asyncio.sleep(0.05)
         end(application)
         group.rmdir()  # before we can read what was announced
         group.mkdir()

@@ -25,6 +25,17 @@ from tests.virtual_booth.image import REPOSITORY, Image
 # In the order of the steps; these are what a machine needs besides the image.
 NEEDS: Final = {"qemu-system-x86": Path("/usr/bin/qemu-system-x86_64"), "util-linux": Path("/usr/bin/setpriv")}
 PYTHON: Final = "/opt/virtual-booth/bin/python"
+SETTINGS: Final = """\
+[booth]
+id = "61-0001"
+area = "61"
+timezone = "Europe/Paris"
+[broker]
+url = "mqtt://127.0.0.1"
+[peripherals.camera]
+kind = "camera"
+device = "v4l2:/dev/video0"
+"""  # of its agent: more tables may follow
 
 _BOOT_DEADLINE_S: Final = 180.0  # 20 s on an idle machine without KVM
 _ANSWER_MARGIN_S: Final = 20.0  # beyond a command's own deadline, which is kept inside

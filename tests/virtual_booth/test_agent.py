@@ -6,26 +6,17 @@ from collections.abc import Iterator
 import pytest
 
 from agent.contract.words import LightWord
-from tests.virtual_booth.booth import VirtualBooth
+from tests.virtual_booth.booth import SETTINGS, VirtualBooth
 from tests.virtual_booth.lamps import Lamps
 
 _TOPICS = "booth/v1/61/61-0001"
-_SETTINGS = """
-[booth]
-id = "61-0001"
-area = "61"
-timezone = "Europe/Paris"
-[broker]
-url = "mqtt://127.0.0.1"
-[reporting]
+_SETTINGS = f"""
+{SETTINGS}[reporting]
 alarm_after_s = 1
 [light]
 red = "booth:red:status"
 green = "booth:green:status"
 blue = "booth:blue:status"
-[peripherals.camera]
-kind = "camera"
-device = "v4l2:/dev/video0"
 [peripherals.audio]
 kind = "audio"
 card = "Loopback"

@@ -6,19 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.virtual_booth.booth import VirtualBooth
+from tests.virtual_booth.booth import SETTINGS, VirtualBooth
 
-_SETTINGS = """
-[booth]
-id = "61-0001"
-area = "61"
-timezone = "Europe/Paris"
-[broker]
-url = "mqtt://127.0.0.1"
-[peripherals.camera]
-kind = "camera"
-device = "v4l2:/dev/video0"
-[peripherals.audio]
+_SETTINGS = f"""
+{SETTINGS}[peripherals.audio]
 kind = "audio"
 card = "Dummy"
 microphone_control = "Mic"
