@@ -8,8 +8,8 @@ from agent.rules.alarms import Alarm
 
 # From the cable to the portal: it may be her box. What lies behind it (TLS, the broker) is not hers.
 SHOP_NETWORK_CODES: Final = frozenset({"no-carrier", "no-address", "gateway-unreachable", "dns-failure", "captive-portal"})
-# What this version can come to show; a technician's `locate` and a remedy's `working` need verbs that it does not have yet.
-SHOWN: Final[tuple[LightWord, ...]] = ("starting", "your-turn", "no-internet", "broken", "ok")
+# What this version can come to show; a technician's `locate` needs a verb that it does not have yet.
+SHOWN: Final[tuple[LightWord, ...]] = ("starting", "working", "your-turn", "no-internet", "broken", "ok")
 DISTANT_CODES: Final = frozenset({"tls-failure", "broker-unreachable"})
 
 
