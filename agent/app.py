@@ -23,10 +23,12 @@ from agent.engine.checks import ActiveChecks
 from agent.engine.command import Commander
 from agent.engine.configure import Configurer
 from agent.engine.echo import Echo
+from agent.engine.heal import Healer
 from agent.engine.light import LightKeeper
 from agent.engine.memory import Remembered
 from agent.engine.publish import Publisher
 from agent.engine.report import Booth, Priority, Reporter
+from agent.engine.sessions import LongSession
 from agent.engine.watch import Watch
 from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
@@ -34,12 +36,13 @@ from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Sur
 from agent.rules.checks import people_expected
 from agent.rules.health import Change, Now
 from agent.rules.hours import is_open
+from agent.rules.ladder import Limits as HealLimits
 from agent.rules.light import SHOWN
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
 from agent.system.broker import BrokerError, Dialer
 from agent.system.chance import between
-from agent.system.clock import SAVE_EVERY_S, Clock
+from agent.system.clock import SAVE_EVERY_S, Clock, rfc3339
 from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
 from agent.system.session import SessionLock
@@ -83,8 +86,9 @@ class Agent:
         self._publisher = Publisher(
             self._address, self._mqtt, self._store, settings.reporting.heartbeat_s, self._own_state_changed
         )
+        recorder = _Recorder(self._store, self._stamp)
         self._reporter = Reporter(
-            self._booth(), self._publisher, _Recorder(self._store, self._stamp), self._now, self._clock.word, self._figures,
+            self._booth(), self._publisher, recorder, self._now, self._clock.word, self._figures,
             self._show_light, lambda: self._checks.in_hours,
         )  # fmt: skip
         self._zone = zone_of(settings)
@@ -98,6 +102,13 @@ class Agent:
         self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
         self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
         self._workers = Workers()
+        session = SessionLock(runtime_dir or state_dir)
+        self._long_session = LongSession(session, settings.heal.longest_session_s, self._clock.mono_s, self._own_state_changed)
+        self._healer = Healer(
+            session, self._machine.acts, recorder, self._now, self._clock.wall_s, rfc3339,
+            HealLimits(settings.heal.per_day, settings.heal.retry_s), self._reporter.tended, enabled=settings.heal.enabled,
+        )  # fmt: skip
+        self._reporter.care = self._healer
         self._surroundings = Surroundings(
             files=self._machine.files,
             links=self._machine.links,
@@ -108,7 +119,7 @@ class Agent:
             agent=self._agent_view,
             people_expected=lambda: people_expected(self._local_time(), settings.hours, settings.appointments),
             workers=self._workers,
-            session=SessionLock(runtime_dir or state_dir),
+            session=session,
             state_dir=state_dir,
             runtime_dir=runtime_dir or state_dir,
         )
@@ -124,10 +135,12 @@ class Agent:
         self._start_kernel_events()
         self._store.on_stored = self._publisher.events_stored
         self._store.on_condition = self._own_state_changed
-        self._reporter.remember(Remembered.load(await self._store.open()), self._watches)
+        state = await self._store.open()
+        self._healer.remember(state, self._watches)
+        self._reporter.remember(Remembered.load(state), self._watches)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
-            work += [group.create_task(self._checks.run())]
+            work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
             if self._light is not None:
                 work += [group.create_task(self._light.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
@@ -199,6 +212,7 @@ class Agent:
 
     def _judged(self, watch: Watch, changes: tuple[Change, ...]) -> None:
         self._reporter.judged(watch, changes)
+        self._healer.judged(watch)
 
     def _own_state_changed(self) -> None:
         self._watches[RESERVED_PERIPHERAL].wake()
@@ -239,7 +253,7 @@ class Agent:
 
     def _agent_view(self) -> AgentView:
         denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
-        return AgentView(self._store.condition, tuple(denied[:5]), self._echo.heard)
+        return AgentView(self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless)
 
     async def _broker_view(self) -> BrokerView:
         host = self._settings.broker.host
@@ -320,17 +334,22 @@ class Agent:
 
 
 class _Recorder:
-    """The store, as the reporter needs it: with the moment filled in."""
+    """The store, as reporter and healer need it: with the moment filled in."""
 
     def __init__(self, store: Store, stamp: Callable[[], Stamp]) -> None:
         self._store = store
         self._stamp = stamp
 
-    def event(self, class_: EventClass, code: str, peripheral: str | None, data: dict[str, Any], priority: Priority) -> None:
+    def event(
+        self, class_: EventClass, code: str, peripheral: str | None, data: dict[str, Any], priority: Priority = PRIORITY_ROUTINE
+    ) -> None:
         self._store.append(Draft(class_, code, peripheral, data, self._stamp(), priority))
 
     def save(self, key: str, value: Any) -> None:
         self._store.save(key, value)
+
+    async def flushed(self, deadline_s: float) -> bool:
+        return await self._store.flushed(deadline_s)
 
 
 async def serve(settings: Settings, state_dir: Path, runtime_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""The machine under the agent: kernel files and events, clocks, names, the light's hardware."""
+"""The machine under the agent: kernel files and events, clocks, names, the light's hardware, and root's acts."""
 
 import contextlib
 import platform
@@ -13,9 +13,11 @@ from agent.contract.state import Board
 from agent.contract.words import printable
 from agent.devices.netlink import Links
 from agent.devices.sysfs import KernelFiles
+from agent.engine.heal import Acts
 from agent.engine.light import Lamp
 from agent.settings import Settings
 from agent.settings_tables import LightTable
+from agent.system.acts import SocketActs
 from agent.system.clock import MachineTimes, Times
 from agent.system.threads import in_thread
 from agent.system.uevents import Uevent, Uevents
@@ -32,6 +34,7 @@ class Machine:
     links: Links = field(default_factory=Links)
     uevents: Uevents = field(default_factory=Uevents)
     times: Times = field(default_factory=MachineTimes)
+    acts: Acts = field(default_factory=SocketActs)
 
 
 def board_of(files: KernelFiles) -> Board:

@@ -13,7 +13,7 @@ from agent.contract.typed import Invalid, Problem, build
 from agent.contract.words import RESERVED_PERIPHERAL
 from agent.peripherals.declaration import Peripheral
 from agent.rules.services import DEFAULT_RULES, Need, ServiceRule
-from agent.settings_tables import BoothTable, ChecksTable, Document, LightTable, ReportingTable, ServiceTable
+from agent.settings_tables import BoothTable, ChecksTable, Document, HealTable, LightTable, ReportingTable, ServiceTable
 from agent.system.broker import BrokerAddress, url_problem
 
 
@@ -35,6 +35,7 @@ class Settings:
     checks: ChecksTable
     appointments: tuple[datetime.datetime, ...]
     light: LightTable
+    heal: HealTable
     services: Mapping[str, ServiceRule]
     peripherals: tuple[PeripheralSettings, ...]
 
@@ -73,6 +74,7 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
         checks=document.checks,
         appointments=tuple(datetime.datetime.fromisoformat(moment) for moment in document.appointments.at),
         light=document.light,
+        heal=document.heal,
         services=services,
         peripherals=tuple(peripherals),
     )

@@ -129,6 +129,17 @@ def _light_problem(light: LightTable) -> str | None:
 
 
 @dataclass(frozen=True)
+class HealTable:
+    """What the booth may do about faults by itself. `per_day`: remedies for one peripheral; `retry_s`: after giving up;
+    `longest_session_s`: a session that lasts longer is told, and left alone."""
+
+    enabled: bool = True
+    per_day: Annotated[int, Range(1, 50)] = 24
+    retry_s: Annotated[int, Range(600, 604_800)] = 14_400
+    longest_session_s: Annotated[int, Range(600, 86_400)] = 14_400
+
+
+@dataclass(frozen=True)
 class ServiceTable:
     """One service, over the default: lists of kinds of peripheral. `offered = false` takes it away."""
 
@@ -148,4 +159,5 @@ class Document:
     checks: ChecksTable = field(default_factory=ChecksTable)
     appointments: AppointmentsTable = field(default_factory=AppointmentsTable)
     light: Annotated[LightTable, Check(_light_problem, "the light's LEDs")] = field(default_factory=LightTable)
+    heal: HealTable = field(default_factory=HealTable)
     services: dict[str, ServiceTable] = field(default_factory=dict)

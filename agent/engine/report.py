@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal, Protocol
 
 from agent import VERSION
@@ -21,7 +22,7 @@ from agent.engine.publish import Publisher
 from agent.engine.watch import Watch
 from agent.rules.alarms import Alarm, AlarmKey, Step, due_in_s, track
 from agent.rules.declaration import Identity
-from agent.rules.health import Change, Judgement, Now
+from agent.rules.health import Change, Finding, Judgement, Now
 from agent.rules.light import light
 from agent.rules.services import PeripheralState, ServiceRule, services, touched_by
 
@@ -31,6 +32,34 @@ Priority = Literal[0, 1, 2]
 STARTING_S: Final = 25.0  # a device that has not answered its first question by then holds the booth up no longer
 
 _PRIORITIES: Final[Mapping[str, Priority]] = {"info": 0, "warning": 1, "fault": 2}
+
+
+class Care(Protocol):
+    """What is done about findings: the healer, as the reporter needs it."""
+
+    @property
+    def working(self) -> bool:
+        """A remedy runs that a person would notice."""
+
+    def healing(self, name: str) -> contract_health.Healing | None: ...
+    def tried(self, name: str, code: str) -> list[contract_alarm.Tried]: ...
+    def escalated(self, name: str, finding: Finding) -> bool:
+        """Whether a finding that heals by itself did not, and somebody has to come."""
+
+
+class NoCare:
+    """Nothing is done."""
+
+    working = False
+
+    def healing(self, _name: str) -> None:
+        return None
+
+    def tried(self, _name: str, _code: str) -> list[contract_alarm.Tried]:
+        return []
+
+    def escalated(self, _name: str, _finding: Finding) -> bool:
+        return False
 
 
 class Recorder(Protocol):
@@ -70,7 +99,9 @@ class Reporter:
         show_light: Callable[[LightWord], None] = lambda _: None,
         in_use: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`in_use` says whether the booth is open: what was last checked yesterday evening is not too old before."""
+        """`in_use` says whether the booth is open: what was last checked yesterday evening is not too old before. `care` may be
+        set before the start."""
+        self.care: Care = NoCare()
         self._booth = booth
         self._publisher = publisher
         self._recorder = recorder
@@ -163,6 +194,14 @@ class Reporter:
         if news or changes or self._clock_word() != self._said_clock:
             self._refresh()
 
+    def tended(self, name: str) -> None:
+        """A remedy for this peripheral began or ended."""
+        self._say_health(self._watches[name])
+        for alarm in self._alarms.values():
+            if alarm.peripheral == name and alarm.raised:
+                self._say_alarm(Step("changed", alarm))
+        self._refresh()
+
     def _record(self, watch: Watch, change: Change) -> None:
         finding = change.finding
         data: dict[str, Any] = {"change": change.what, "severity": finding.severity}
@@ -179,7 +218,7 @@ class Reporter:
         # What is unknown keeps its alarms: not seeing a fault is not the same as its being gone.
         unknown = {name for name, watch in self._watches.items() if _status(watch) == "unknown"}
         standing = {
-            (name, finding.code): finding
+            (name, finding.code): self._whose(name, finding)
             for name, watch in self._watches.items()
             if name not in unknown
             for finding in watch.judgement.findings
@@ -198,6 +237,12 @@ class Reporter:
         self._say_state()
         self._say_light()
 
+    def _whose(self, name: str, finding: Finding) -> Finding:
+        """A finding that should have healed by itself and did not is a technician's."""
+        if finding.fix_by == "auto" and self.care.escalated(name, finding):
+            return replace(finding, fix_by="technician")
+        return finding
+
     def _set_alarm_timer(self, followed: Mapping[AlarmKey, Alarm], now: Now) -> None:
         if self._alarm_timer is not None:
             self._alarm_timer.cancel()
@@ -208,7 +253,8 @@ class Reporter:
 
     def _say_health(self, watch: Watch) -> None:
         self._said[watch.name] = replace(watch.judgement, status=_status(watch))
-        self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health_of(watch))))
+        health = health_of(watch, self.care.healing(watch.name), partial(self._whose, watch.name))
+        self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health)))
 
     def _say_alarm(self, step: Step) -> None:
         alarm = step.alarm
@@ -248,7 +294,7 @@ class Reporter:
             services=touched_by(self._booth.services, offered, watch.peripheral.kind, alarm.code, alarm.severity),
             since=alarm.since,
             clock=self._clock_word(),
-            tried=[],
+            tried=self.care.tried(alarm.peripheral, alarm.code),
             part=kind.part,
             runbook=f"{watch.peripheral.kind}/{alarm.code}",
             text=kind.text,
@@ -266,7 +312,7 @@ class Reporter:
             self._retain_if_changed("service", self._booth.address.service(service), word.encode(), urgent=urgent)
 
     def _say_light(self) -> None:
-        word = light(self._alarms.values(), starting=self._state == "starting")
+        word = light(self._alarms.values(), starting=self._state == "starting", working=self.care.working)
         self._retain_if_changed("led", self._booth.address.led, word.encode())
         self._show_light(word)
 
@@ -343,8 +389,10 @@ def _status(watch: Watch) -> Status:
     return watch.judgement.status if watch.judged_once.is_set() else "unknown"
 
 
-def health_of(watch: Watch) -> contract_health.Health:
-    """What `B/health/{peripheral}` says of it."""
+def health_of(
+    watch: Watch, healing: contract_health.Healing | None = None, whose: Callable[[Finding], Finding] = lambda finding: finding
+) -> contract_health.Health:
+    """What `B/health/{peripheral}` says of it. `whose` may name another fixer of a finding."""
     judgement, identity = watch.judgement, watch.identity
     return contract_health.Health(
         peripheral=watch.name,
@@ -353,13 +401,13 @@ def health_of(watch: Watch) -> contract_health.Health:
         status=_status(watch),
         findings=[
             contract_health.Finding(finding.code, finding.severity, finding.fix_by, finding.since, dict(finding.detail))
-            for finding in judgement.findings
+            for finding in map(whose, judgement.findings)
         ],
         facts=watch.peripheral.all_facts(watch.reading),
         device=contract_health.Device(identity.vendor, identity.product, identity.serial),
         since=judgement.since,
         checked_at=judgement.checked.wall if judgement.checked else None,
-        healing=None,
+        healing=healing,
     )
 
 

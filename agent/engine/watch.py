@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -57,22 +57,61 @@ class Watch:
         self._read_at: Now | None = None
         self._rejudge: asyncio.TimerHandle | None = None
         self._expected_by_s = now().mono_s + peripheral.deadline_s + _SLACK_S
+        self._source: Source | None = None
+        self._turn = asyncio.Lock()  # of whoever uses the device: a probe, or a remedy
+        self._held = False
 
     async def run(self, open_source: Callable[[Signals], Source]) -> None:
         """Until cancelled."""
         while (source := self._open(open_source)) is None:
             await self._rest(_OPEN_AGAIN_S)
+        self._source = source
         try:
             while True:
-                await self._rest(await self._round(source))
+                async with self._turn:
+                    interval_s = await self._round(source)
+                await self._rest(interval_s)
         finally:
+            self._source = None
             for timer in (self._rejudge, self._push_timer):
                 if timer is not None:
                     timer.cancel()
             await source.close()
 
+    @property
+    def source(self) -> Source | None:
+        """What measures; None while it could not be opened."""
+        return self._source
+
+    @contextlib.asynccontextmanager
+    async def held(self, for_s: float) -> AsyncIterator[None]:
+        """Nobody else uses the device meanwhile, and what it says is not listened to: one that is being reset says a lot.
+        `for_s` is the longest that this may take."""
+        async with self._turn:
+            self._held = True
+            self._expected_by_s = self._now().mono_s + for_s + self.peripheral.deadline_s + _SLACK_S
+            try:
+                yield
+            finally:
+                self._held = False
+                self._expected_by_s = self._now().mono_s + _SLACK_S
+                self._woken.set()  # what was said meanwhile has to be asked for
+
+    async def look(self) -> frozenset[str] | None:
+        """Use the device, inside `held`, and judge what is seen. The codes that this one look shows; None where nothing could be
+        told."""
+        if self._source is None:
+            return None
+        reading, _ = await self._probe(self._source, active=True)
+        if reading is None or reading.untried:
+            return None
+        self._judge(reading)
+        return frozenset(item.code for item in self._observed if not item.holds_only)
+
     def report(self, reading: Reading) -> None:
         """What the device said by itself: judged at once, but for a device that does not stop talking."""
+        if self._held:
+            return
         self._reports += 1
         if self._push_timer is None:
             self._push_timer = asyncio.get_running_loop().call_later(1.0, self._push_again)

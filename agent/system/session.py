@@ -51,7 +51,7 @@ class SessionLock:
         self._runtime_dir = runtime_dir
         self._descriptor: int | None = None
         self._holds = 0
-        self._taken_at_s = 0.0
+        self._shared_until_s = 0.0
         self._complained = False
 
     def held(self) -> bool:
@@ -60,11 +60,15 @@ class SessionLock:
             return not ours
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[bool]:
+    def taken(self, shared_s: float | None = None) -> Iterator[bool]:
         """Hold it for the context; False if a citizen has it. A lock that cannot be opened counts as a citizen's:
-        not knowing is no leave to film."""
+        not knowing is no leave to film. For `shared_s`, or a moment, other checks may join in."""
         # Not for ever: a citizen who waits meanwhile has her turn.
-        ours = time.monotonic() - self._taken_at_s < _SHARED_S if self._holds > 0 else self._take()
+        ours = (
+            time.monotonic() < self._shared_until_s
+            if self._holds > 0
+            else self._take(_SHARED_S if shared_s is None else shared_s)
+        )
         if not ours:
             yield False
             return
@@ -76,7 +80,7 @@ class SessionLock:
             if self._holds == 0:
                 self._free()
 
-    def _take(self) -> bool:
+    def _take(self, shared_s: float) -> bool:
         try:
             # Opened anew each time: whoever replaces the file must not leave us with a lock that nobody sees.
             descriptor = open_lock(self._runtime_dir)
@@ -90,7 +94,7 @@ class SessionLock:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
-        self._taken_at_s = time.monotonic()
+        self._shared_until_s = time.monotonic() + shared_s
         return True
 
     def _free(self) -> None:
