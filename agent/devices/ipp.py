@@ -19,6 +19,7 @@ from agent.devices.ipp_http import Connection, NoAnswer, QueueNotFound, Refused,
 
 _USER: Final = "booth-agent"
 
+_PRINT_JOB: Final = 0x0002
 _GET_JOBS: Final = 0x000A
 _GET_PRINTER_ATTRIBUTES: Final = 0x000B
 _NOT_FOUND: Final = 0x0406
@@ -143,6 +144,15 @@ class Conversation:
         """The newest that ended in whatever way; empty on a cupsd with `PreserveJobHistory No`."""
         return await self._jobs("completed", limit)
 
+    async def print_raw(self, document: bytes, name: str) -> int | None:
+        """Hand bytes to the printer as they are; the number of the job, where the scheduler tells it."""
+        named: tuple[ipp_codec.Attribute, ...] = (
+            (ipp_codec.NAME, "job-name", (name,)),
+            (ipp_codec.MIME_TYPE, "document-format", ("application/vnd.cups-raw",)),
+        )
+        answer = await self._ask(_PRINT_JOB, (), named, document)
+        return next((_number(group, "job-id") for group in answer.of(ipp_codec.JOB_GROUP)), None)
+
     async def _jobs(self, which: str, limit: int) -> list[Job]:
         asked: tuple[ipp_codec.Attribute, ...] = (
             (ipp_codec.INTEGER, "limit", (limit,)),
@@ -151,7 +161,9 @@ class Conversation:
         answer = await self._ask(_GET_JOBS, _JOB_ATTRIBUTES, asked)
         return [job for group in answer.of(ipp_codec.JOB_GROUP) if (job := _job(group)) is not None]
 
-    async def _ask(self, operation: int, wanted: tuple[str, ...], more: Iterable[ipp_codec.Attribute]) -> Response:
+    async def _ask(
+        self, operation: int, wanted: tuple[str, ...], more: Iterable[ipp_codec.Attribute], document: bytes = b""
+    ) -> Response:
         body = ipp_codec.request(
             operation,
             (
@@ -164,7 +176,7 @@ class Conversation:
             ),
         )
         try:
-            answer = ipp_codec.response(await self._connection.post(self._address.path, body, _USER))
+            answer = ipp_codec.response(await self._connection.post(self._address.path, body + document, _USER))
         except Malformed as error:
             raise Refused(f"no IPP answer: {error}") from error
         if answer.status == _NOT_FOUND:

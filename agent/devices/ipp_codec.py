@@ -19,6 +19,7 @@ KEYWORD: Final = 0x44
 URI: Final = 0x45
 CHARSET: Final = 0x47
 LANGUAGE: Final = 0x48
+MIME_TYPE: Final = 0x49
 _WITH_LANGUAGE: Final = (0x35, 0x36)
 _STRINGS: Final = range(0x41, 0x4A)
 _BEGIN_COLLECTION: Final = 0x34

@@ -76,7 +76,7 @@ class Workers:
             if device in self._stuck:
                 raise WorkerFailed("wedged", {"pid": self._stuck[device].pid})
             try:
-                worker = _Worker(job, request, self._kill)
+                worker = _Worker(device, job, request, self._kill)
             except OSError as error:  # no memory, no descriptor, no process left for it
                 raise WorkerFailed("probe-failed", {"reason": f"no worker: {error.strerror}"}) from error
             self._alive.add(worker)
@@ -90,6 +90,14 @@ class Workers:
             except asyncio.CancelledError:
                 await self._ended(device, worker, freed)
                 raise
+
+    async def end(self, device: str) -> None:
+        """Kill what works on a device, also what was written off before: the kernel may let it go now."""
+        for worker in [worker for worker in self._alive if worker.device == device]:
+            worker.end()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DIES_WITHIN_S):
+                    await asyncio.shield(worker.gone)
 
     def close(self) -> None:
         """Kill what is left."""
@@ -118,8 +126,9 @@ class Workers:
 class _Worker:
     """One process. `gone` is done once the kernel has ended it."""
 
-    def __init__(self, job: str, request: Mapping[str, Any], kill: Kill) -> None:
+    def __init__(self, device: str, job: str, request: Mapping[str, Any], kill: Kill) -> None:
         loop = asyncio.get_running_loop()
+        self.device = device
         self._kill = kill
         self._answer = bytearray()
         self._said = bytearray()

@@ -10,9 +10,10 @@ from agent.contract.alarm import Text
 from agent.contract.health import FactValue
 from agent.contract.typed import Range
 from agent.devices import board as device
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading, threshold
+from agent.rules.ladder import Remedy
 
 Percent = Annotated[float, Range(0, 100)]
 
@@ -122,6 +123,11 @@ class BoardSource:
 _STORAGE_GONE_PCT: Final = 1.0
 _INFERRED_S: Final = 120.0
 
+_LADDER: Final = (
+    Remedy("free-disk", frozenset({"storage-low"}), act("free-disk"), deadline_s=30.0, settle_s=1.0, cooldown_s=1800.0),
+    Remedy("restart-units", frozenset({"unit-failed"}), act("restart-units"), deadline_s=30.0, settle_s=10.0, cooldown_s=600.0, max_attempts=2),
+)  # fmt: skip
+
 PERIPHERAL = Peripheral(
     kind="board",
     noun=Text("la carte de la borne", "the board"),
@@ -186,4 +192,5 @@ PERIPHERAL = Peripheral(
     find=find,
     open=BoardSource,
     deadline_s=8.0,
+    ladder=_LADDER,
 )  # fmt: skip

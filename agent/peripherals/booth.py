@@ -24,6 +24,8 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
         yield Observed("publish-denied", {"topics": facts["denied_topics"]})
     if facts["echo_heard"] is False:
         yield Observed("subscribe-denied")
+    if facts["session_endless"]:
+        yield Observed("not-responding", {"reason": "session-without-end"})
 
 
 class AgentSource:
@@ -36,7 +38,12 @@ class AgentSource:
         del active
         view = self._agent()
         return Reading(
-            {"store": view.store, "denied_topics": " ".join(view.denied_topics) or None, "echo_heard": view.echo_heard}
+            {
+                "store": view.store,
+                "denied_topics": " ".join(view.denied_topics) or None,
+                "echo_heard": view.echo_heard,
+                "session_endless": view.session_endless,
+            }
         )
 
     def interval_s(self) -> float:
@@ -53,6 +60,7 @@ PERIPHERAL = Peripheral(
     facts=(
         Fact("store", "string", "the store on disk: ok, full, damaged (set aside, begun afresh), failed or hangs"),
         Fact("denied_topics", "string", "topics below the booth's own that the broker refused and has not taken since; null if none"),
+        Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(
@@ -63,6 +71,13 @@ PERIPHERAL = Peripheral(
         FindingKind(
             "subscribe-denied", "fault", "remote",
             Text("Le serveur n'envoie plus rien à la borne.", "The broker delivers nothing to this booth: check its access rules."),
+        ),
+        FindingKind(
+            "not-responding", "warning", "shopkeeper",
+            Text(
+                "Une session ne se termine pas : fermez-la à l'écran de la borne.",
+                "A session does not end: close it on the booth's screen.",
+            ),
         ),
         FindingKind(
             "store-damaged", "warning", "technician",

@@ -22,9 +22,10 @@ from agent.devices import usb
 from agent.devices.camera_light import CameraLight
 from agent.devices.frames import WANTED
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, UnreadableCode
+from agent.rules.ladder import Remedy
 
 _V4L2: Final = re.compile("v4l2:(/dev/[A-Za-z0-9/._:+-]+)")
 _CSI: Final = re.compile("csi:([0-9])")
@@ -278,6 +279,14 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
+_STUCK: Final = frozenset({"not-responding", "no-frames", "frozen", "wedged"})
+# One that another program has is not stuck: `busy` has no remedy but to wait. Its port's power is not cut: on a bare Raspberry Pi
+# that takes the touch screen along.
+_LADDER: Final = (
+    Remedy("usb-reset", _STUCK, act("usb-reset"), settle_s=5.0, needs_usb=True),
+    Remedy("usb-authorize", _STUCK, act("usb-authorize"), settle_s=5.0, needs_usb=True),
+)
+
 PERIPHERAL = Peripheral(
     kind="camera",
     noun=Text("la caméra", "the camera"),
@@ -315,4 +324,5 @@ PERIPHERAL = Peripheral(
     find=find,
     open=CameraSource,
     deadline_s=19.0,
+    ladder=_LADDER,
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """What a peripheral declares, and what the engine asks of it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from agent.contract.health import FactValue
 from agent.contract.words import capped
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
+from agent.rules.ladder import Remedy
 
 
 class Signals(Protocol):
@@ -39,12 +40,54 @@ class Source(Protocol):
         """Let go of the device."""
 
 
+class ActRefused(Exception):
+    """Root did not do it. `code` says why: `unknown-slot`, `refused`, `not-supported`, `rate-limited`, `not-installed` …"""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Hands(Protocol):
+    """What a remedy may ask of root, for its own peripheral only."""
+
+    async def act(self, name: str) -> None:
+        """One of the acts that `agent.privileged` declares. Raises ActRefused."""
+
+
+Run = Callable[[Any, Hands], Awaitable[None]]
+
+
+def act(name: str) -> Run:
+    """A remedy that root does."""
+
+    async def run(_source: Any, hands: Hands) -> None:
+        await hands.act(name)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Chore:
+    """What is put in order when no citizen is there, and told to nobody: it would tell of a session.
+
+    `due(facts)` is pure; `run` is a remedy's.
+    """
+
+    name: str
+    due: Callable[[Mapping[str, FactValue]], bool]
+    run: Run
+    deadline_s: float = 10.0
+    cooldown_s: float = 60.0
+
+
 @dataclass(frozen=True)
 class Peripheral:
     """A kind of peripheral.
 
     `options` is the dataclass of `[peripherals.NAME]` without `kind`; `find` computes findings from
-    facts, purely; `deadline_s` bounds one probe. `noun` names it in a sentence.
+    facts, purely; `deadline_s` bounds one probe. `noun` names it in a sentence. `ladder`: what is tried about
+    its findings before a person is called, the gentlest first.
     """
 
     kind: str
@@ -55,6 +98,8 @@ class Peripheral:
     find: Callable[[Mapping[str, FactValue], Any], Iterable[Observed]]
     open: Callable[[Any, Surroundings, Signals], Source]
     deadline_s: float
+    ladder: tuple[Remedy, ...] = ()
+    chores: tuple[Chore, ...] = ()
 
     @cached_property
     def finding_kinds(self) -> Mapping[str, FindingKind]:

@@ -1,6 +1,7 @@
 """The document printer: a queue of CUPS, asked over IPP; whether it is plugged in, asked of sysfs."""
 
 import asyncio
+import contextlib
 import hashlib
 import re
 import time
@@ -15,16 +16,22 @@ from agent.devices.ipp import QueueAddress, converse
 from agent.devices.ipp_http import IppFailed, NoAnswer, QueueNotFound, SchedulerAway
 from agent.devices.usb import UsbDevice
 from agent.devices.usb_printers import Presence
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Chore, Peripheral, Signals, act
 from agent.peripherals.document_printer_words import FACTS, FINDINGS, NOUN
 from agent.peripherals.printer_reasons import HANDS, Look, ReasonMemory, code_of, joined
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Identity, Observed, Reading, Unreadable, threshold
+from agent.rules.ladder import Remedy
 
 _ASK_S: Final = 3.0  # one conversation with the scheduler
 _AGAIN_S: Final = 1.0  # a scheduler that restarts is back after that
 _DEADLINE_S: Final = 10.0  # two conversations, and the pause between them
 _MENDING_S: Final = 600.0  # so long after something went wrong somebody is taken to be at it
+_HELD_S: Final = 15.0  # a document that nothing prints, and no session waits for
+_PRINTING_S: Final = 120.0  # one that seems to be printed: the first page of a slow printer may take long
+# Universal Exit Language (PJL Technical Reference, chapter 2): leaves whatever language the printer is in, and prints nothing.
+_EMPTY_JOB: Final = b"\x1b%-12345X"
+_EMPTY_JOB_S: Final = (60.0, 3600.0)  # between two of them, at first and at most
 _SHIP_AT_PCT: Final = 15.0  # toner: booths.md, "What breaks"
 _REPLACED_AT_PCT: Final = 20.0
 _STATES: Final = {3: "idle", 4: "processing", 5: "stopped"}
@@ -46,13 +53,15 @@ class Options:
     """`poll_s`: how often the queue is asked; `troubled_s`: while something is wrong that a person may be mending.
 
     `job_stuck_s`: so long may a job print without a page coming out. `usb`: ids of the printer, where cupsd's own
-    `device-uri` does not tell (a queue of ipp-usb, say).
+    `device-uri` does not tell (a queue of ipp-usb, say). `empty_job`: whether an idle printer that somebody has to do something
+    at is asked by a job of nine bytes that prints nothing; false for one that prints them.
     """
 
     device: Annotated[str, Check(_device_problem, "ipp:// URL of the queue")]
     poll_s: Annotated[float, Range(1, 15)] = 15.0
     troubled_s: Annotated[float, Range(1, 4)] = 2.0
     job_stuck_s: Annotated[float, Range(10, 86400)] = 300.0
+    empty_job: bool = True
     usb: Annotated[str, Pattern("([0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}(/.+)?)?", 'ids as lsusb shows them, such as "04f9:0054"')] = ""
 
 
@@ -118,8 +127,11 @@ class DocumentPrinterSource:
         self._presence = Presence(surroundings.files, options.usb)
         self._away = False
         self._progress: tuple[tuple[Any, ...], float] | None = None  # of the current job, and since when
+        self._held: tuple[tuple[Any, ...], float] | None = None  # what has to be printed, and since when that stands still
         self._interval_s = options.poll_s
         self._codes: tuple[frozenset[str], float] = (frozenset(), 0.0)  # what is wrong, and since when
+        self._session = surroundings.session
+        self._empty_job = _EmptyJob()
         surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -145,6 +157,7 @@ class DocumentPrinterSource:
         facts["present"] = present
         if look is not None:
             facts |= self._facts(self._timed(look, present))
+            await self._ask_printer(look, facts)
         reading = Reading(facts, self._identity(look, device))
         self._interval_s = self._next_s(reading)
         return reading
@@ -174,6 +187,18 @@ class DocumentPrinterSource:
             done = tuple(await scheduler.done_jobs()) if self._memory.concerned(queue.reasons) else ()
         return Look(queue, jobs, done)
 
+    async def _ask_printer(self, look: Look, facts: Mapping[str, FactValue]) -> None:
+        """CUPS learns that paper was filled in while a job runs, and no citizen's job may wait for that: an empty one does. Once
+        it is through, its reasons are as old as the fault."""
+        hands = any(code_of(reason) in HANDS for reason in _current(facts))
+        if not self._empty_job.due(look, hands=hands) or not self._options.empty_job:
+            return
+        with self._session.taken() as ours:
+            if ours:
+                with contextlib.suppress(IppFailed):
+                    async with converse(self._address, self._resolve, _ASK_S) as scheduler:
+                        self._empty_job.sent(await scheduler.print_raw(_EMPTY_JOB, "booth-agent"))
+
     def _timed(self, look: Look, present: bool | None) -> Look:
         """With how long the current job has stood still: seen by ourselves, or by cupsd's clock where we came later.
 
@@ -195,6 +220,16 @@ class DocumentPrinterSource:
             self._progress = (progress, began_s)
         return replace(look, stalled_s=now_s - self._progress[1])
 
+    def _held_s(self, look: Look) -> int | None:
+        """How long documents have waited without any of them coming out."""
+        now_s = time.monotonic()
+        waiting = tuple((job.id, job.sheets, job.impressions) for job in look.jobs if job.id != self._empty_job.number)
+        if not waiting:
+            self._held = None
+        elif self._held is None or self._held[0] != waiting:
+            self._held = (waiting, now_s)
+        return None if self._held is None else int(now_s - self._held[1])
+
     def _facts(self, look: Look) -> dict[str, FactValue]:
         queue = look.queue
         stale = self._memory.stale(look)
@@ -211,6 +246,7 @@ class DocumentPrinterSource:
             "reasons": joined(reason for reason in queue.reasons if reason != "none"),
             "stale_reasons": joined(stale),
             "queued_jobs": queue.queued_jobs,
+            "held_s": self._held_s(look),
             "job_stalled_s": None if look.stalled_s is None else int(look.stalled_s),
             "toner_lowest_pct": lowest.level_pct if lowest else None,
             "toner_lowest": printable(lowest.name or lowest.type) if lowest else None,
@@ -238,10 +274,53 @@ class DocumentPrinterSource:
             self._signals.wake()
 
 
+class _EmptyJob:
+    """When an empty job is worth sending, and which one is out."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._next_s = 0.0
+        self._pause_s = _EMPTY_JOB_S[0]
+        self._stops_queue = False
+
+    def due(self, look: Look, *, hands: bool) -> bool:
+        """Whether somebody has to do something at an idle printer, by what was said last. To be called with every look."""
+        out = self.number is not None and any(job.id == self.number for job in look.jobs)
+        if not hands:
+            self._next_s, self._pause_s, self._stops_queue = 0.0, _EMPTY_JOB_S[0], False
+        elif look.queue.state == 5 and out:
+            self._stops_queue = True  # it waits for nothing, and would have the queue enabled again and again
+        if not out:
+            self.number = None
+        return hands and look.at_rest and not self._stops_queue and time.monotonic() >= self._next_s
+
+    def sent(self, number: int | None) -> None:
+        self.number = number
+        self._next_s = time.monotonic() + self._pause_s
+        self._pause_s = min(2 * self._pause_s, _EMPTY_JOB_S[1])
+
+
 def _is_toner(kind: str, name: str) -> bool:
     """Waste boxes and drums have levels too. Without a type, whatever is not named like one of them is toner."""
     return _TONER.search(kind) is not None and not _NO_TONER.search(kind) if kind else not _NO_TONER.search(name)
 
+
+def held_documents(facts: Mapping[str, FactValue]) -> bool:
+    """Whether somebody's document waits and nobody does: it must not come out for the next one. A page that is being printed has
+    its time, also where the session that it belongs to is over."""
+    held_s = facts["held_s"]
+    blocked = facts["state"] != "processing" or any(code_of(reason) in HANDS for reason in _current(facts))
+    return isinstance(held_s, int | float) and held_s >= (_HELD_S if blocked else _PRINTING_S)
+
+
+_RESTARTS: Final = frozenset({"queue-stopped", "job-stuck", "spool-area-full", "scheduler-down", "timed-out"})
+_LADDER: Final = (
+    Remedy("purge-spool", frozenset({"job-stuck", "spool-area-full"}), act("purge-spool"), settle_s=3.0),
+    # Root purges before it enables: CUPS would print the held document at once, for whoever stands there now.
+    Remedy("enable-queue", frozenset({"queue-stopped"}), act("enable-queue"), deadline_s=15.0, max_attempts=2, cooldown_s=30.0),
+    Remedy("restart-cups", _RESTARTS, act("restart-cups"), deadline_s=25.0, settle_s=5.0, max_attempts=2, cooldown_s=300.0),
+    Remedy("usb-reset", frozenset({"job-stuck", "timed-out"}), act("usb-reset"), settle_s=5.0, needs_usb=True),
+)
 
 PERIPHERAL = Peripheral(
     kind="document-printer",
@@ -252,4 +331,6 @@ PERIPHERAL = Peripheral(
     find=find,
     open=DocumentPrinterSource,
     deadline_s=_DEADLINE_S,
+    ladder=_LADDER,
+    chores=(Chore("purge-spool", held_documents, act("purge-spool")),),
 )

@@ -11,9 +11,10 @@ from agent.contract.alarm import Text
 from agent.contract.health import FactValue
 from agent.contract.typed import Pattern, Range
 from agent.devices import cgroup
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading, Unreadable
+from agent.rules.ladder import Remedy
 
 HEARTBEAT_NAME: Final = "kiosk-heartbeat"
 
@@ -169,6 +170,14 @@ class _Heartbeat:
             self._touched_s = now_s
 
 
+# Between sessions only: one that holds the session lock and is frozen is left alone, and says so.
+_LADDER: Final = (
+    Remedy(
+        "restart-kiosk", frozenset({"app-not-running", "app-frozen"}), act("restart-kiosk"),
+        deadline_s=20.0, settle_s=20.0, max_attempts=3, cooldown_s=120.0,
+    ),
+)  # fmt: skip
+
 PERIPHERAL = Peripheral(
     kind="kiosk",
     noun=Text("l'application de la borne", "the booth's application"),
@@ -192,4 +201,5 @@ PERIPHERAL = Peripheral(
     find=find,
     open=KioskSource,
     deadline_s=2.0,
+    ladder=_LADDER,
 )  # fmt: skip

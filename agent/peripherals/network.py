@@ -15,9 +15,11 @@ from agent.contract.typed import Check, Range
 from agent.contract.words import is_loopback
 from agent.devices.netlink import DefaultRoute, Interface, NetworkState
 from agent.devices.reach import CheckPage, check
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Peripheral, Signals, act
 from agent.peripherals.surroundings import BrokerView, Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, threshold
+from agent.rules.health import Finding
+from agent.rules.ladder import Remedy
 
 _DNS_DEADLINE_S: Final = 6.0  # the first of two name servers may be dead: libc turns to the second after 5 s
 _TROUBLED_S: Final = 10.0  # between probes while something is wrong
@@ -278,6 +280,36 @@ _FLAPPING_S: Final = 3.0  # a link that comes and goes is one finding that stand
 _INFERRED_S: Final = 20.0
 _LINE_S: Final = 180.0
 
+
+def _local(finding: Finding) -> bool:
+    """Not what lies beyond the box: a region without its line must not make every booth of it restart."""
+    return finding.detail.get("reason") != "nothing-beyond"
+
+
+def _worth_a_reboot(finding: Finding) -> bool:
+    """No reboot plugs in a cable."""
+    return _local(finding) and (finding.code != "no-carrier" or str(finding.detail.get("interface")).startswith("wl"))
+
+
+def _rung(name: str, cures: frozenset[str], patience_s: float, settle_s: float) -> Remedy:
+    """Slow, and slower from rung to rung: most often it is the box, and the box comes back."""
+    return Remedy(
+        name, cures, act(name), deadline_s=20.0, settle_s=settle_s, patience_s=patience_s, cooldown_s=300.0, when=_local
+    )
+
+
+_UNADDRESSED: Final = frozenset({"no-address", "gateway-unreachable"})
+_UNLINKED: Final = _UNADDRESSED | {"no-carrier"}
+# Names, portal, TLS and broker are not in any rung: what is wrong with them is wrong for many booths at once.
+_LADDER: Final = (
+    _rung("renew-address", _UNADDRESSED, 60.0, 10.0),
+    _rung("bounce-link", _UNLINKED, 120.0, 15.0),
+    _rung("restart-network", _UNLINKED, 300.0, 15.0),
+    _rung("radio-cycle", _UNLINKED, 600.0, 15.0),
+    _rung("reload-driver", _UNLINKED, 900.0, 15.0),
+    Remedy("reboot", _UNLINKED, act("reboot"), settle_s=1.0, patience_s=1800.0, reboots=True, when=_worth_a_reboot),
+)
+
 PERIPHERAL = Peripheral(
     kind="network",
     noun=Text("le réseau", "the network"),
@@ -345,4 +377,5 @@ PERIPHERAL = Peripheral(
     find=find,
     open=NetworkSource,
     deadline_s=20.0,
+    ladder=_LADDER,
 )  # fmt: skip

@@ -10,9 +10,10 @@ from agent.contract.typed import Check, Pattern, Range
 from agent.devices.escpos.codec import Status
 from agent.devices.escpos.printer import NotResponding, StatusPrinter
 from agent.devices.lines import Absent, LineAddress, Taken, open_line
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Hands, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
+from agent.rules.ladder import Remedy
 
 
 def _device_problem(url: str) -> str | None:
@@ -110,6 +111,14 @@ class PrinterSource:
     async def close(self) -> None:
         self._printer.close()
 
+    def reopen(self) -> None:
+        """Let go of the line; the next question opens it anew."""
+        self._printer.close()
+
+    async def recover(self) -> None:
+        """Out of an error that was mended, or that a second try mends. Raises what opening the line raises."""
+        await self._printer.recover()
+
     def _pushed(self, status: Status) -> None:
         self._signals.report(self._reading(status))
 
@@ -147,6 +156,25 @@ class PrinterSource:
 def _reason(error: Exception) -> str:
     return error.strerror or str(error) if isinstance(error, OSError) else str(error)
 
+
+async def _reopen(source: PrinterSource, _hands: Hands) -> None:
+    source.reopen()
+
+
+async def _recover(source: PrinterSource, _hands: Hands) -> None:
+    await source.recover()
+
+
+_MUTE: Final = frozenset({"not-responding"})
+_LADDER: Final = (
+    Remedy("reopen", _MUTE, _reopen, deadline_s=2.0, settle_s=0.5),
+    Remedy("recover", frozenset({"cutter-error", "recoverable-error"}), _recover, deadline_s=5.0, settle_s=3.0, max_attempts=2),
+    Remedy("usb-rebind", _MUTE, act("usb-rebind"), settle_s=3.0, needs_usb=True),
+    Remedy("usb-reset", _MUTE, act("usb-reset"), settle_s=4.0, needs_usb=True),
+    Remedy("usb-authorize", _MUTE, act("usb-authorize"), settle_s=4.0, needs_usb=True),
+    # A device that the kernel does not see may have hung before it was enumerated; most often its cable is out, though.
+    Remedy("usb-power", _MUTE | {"no-device"}, act("usb-power"), deadline_s=15.0, settle_s=8.0, patience_s=60.0, needs_usb=True),
+)
 
 PERIPHERAL = Peripheral(
     kind="receipt-printer",
@@ -197,4 +225,5 @@ PERIPHERAL = Peripheral(
     find=find,
     open=PrinterSource,
     deadline_s=8.0,
+    ladder=_LADDER,
 )  # fmt: skip

@@ -17,9 +17,10 @@ from agent.contract.typed import Check, Pattern, Range
 from agent.devices import usb
 from agent.devices.usb import UsbDevice
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import Hands, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
+from agent.rules.ladder import Remedy
 
 _DEVICE: Final = re.compile(r"sane:([A-Za-z0-9_]+):(\S.{0,199})")
 _FINE: Final = ("ok", "no-docs")
@@ -129,6 +130,10 @@ class ScannerSource:
     async def close(self) -> None:
         """Nothing is open between checks."""
 
+    async def end_holders(self) -> None:
+        """Kill what of ours still has the scanner."""
+        await self._surroundings.workers.end(self._options.device)
+
     def _in_session(self, plugged: UsbDevice | None) -> Reading | None:
         """That it is plugged in again is said at once; how it is has to wait."""
         self._session_seen_s = time.monotonic()
@@ -212,6 +217,31 @@ def _identity(plugged: UsbDevice | None, answer: Mapping[str, Any]) -> Identity:
     return Identity(plugged.slot, plugged.vendor or answer["vendor"], plugged.product or answer["product"], plugged.serial)
 
 
+async def _again(_source: ScannerSource, _hands: Hands) -> None:
+    """The probe that follows is the remedy: the first use after sleep may fail."""
+
+
+async def _end_holders(source: ScannerSource, _hands: Hands) -> None:
+    await source.end_holders()
+
+
+_STUCK: Final = frozenset({"not-responding", "io-error"})
+_LADDER: Final = (
+    Remedy("try-again", _STUCK, _again, deadline_s=1.0, settle_s=1.0),
+    Remedy("end-holders", _STUCK | {"wedged"}, _end_holders, deadline_s=5.0),
+    Remedy("usb-reset", _STUCK | {"wedged"}, act("usb-reset"), settle_s=5.0, needs_usb=True),
+    Remedy("usb-authorize", _STUCK | {"wedged"}, act("usb-authorize"), settle_s=5.0, needs_usb=True),
+    Remedy(
+        "usb-power",
+        _STUCK | {"wedged", "no-device"},
+        act("usb-power"),
+        deadline_s=15.0,
+        settle_s=8.0,
+        patience_s=60.0,
+        needs_usb=True,
+    ),
+)
+
 PERIPHERAL = Peripheral(
     kind="scanner",
     noun=Text("le scanner", "the scanner"),
@@ -268,4 +298,5 @@ PERIPHERAL = Peripheral(
     find=find,
     open=ScannerSource,
     deadline_s=23.0,
+    ladder=_LADDER,
 )  # fmt: skip

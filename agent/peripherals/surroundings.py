@@ -41,6 +41,7 @@ class AgentView:
     store: str
     denied_topics: tuple[str, ...]
     echo_heard: bool | None
+    session_endless: bool = False
 
 
 class Session(Protocol):
@@ -49,8 +50,9 @@ class Session(Protocol):
     def held(self) -> bool:
         """Whether a citizen uses the booth now."""
 
-    def taken(self) -> AbstractContextManager[bool]:
-        """Hold the lock ourselves for the context, so that no session begins meanwhile; False: a citizen has it."""
+    def taken(self, shared_s: float | None = None) -> AbstractContextManager[bool]:
+        """Hold the lock ourselves for the context, so that no session begins meanwhile; False: a citizen has it.
+        `shared_s`: so long others may join this hold."""
 
 
 @dataclass(frozen=True)

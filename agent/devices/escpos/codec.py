@@ -13,6 +13,8 @@ Error = Literal["cutter", "unrecoverable", "recoverable", "auto-recoverable"]
 STATUS_REQUESTS: Final[dict[int, bytes]] = {n: bytes((0x10, 0x04, n)) for n in (1, 2, 3, 4)}
 # GS a n: push a status at every change of online/offline (02), error (04) and roll (08).
 ENABLE_PUSH: Final = b"\x1da\x0e"
+# DLE ENQ 2: recover from an error after clearing the buffers. Not 1, which goes on printing where it was.
+RECOVER: Final = b"\x10\x05\x02"
 
 XON, XOFF = 0x11, 0x13
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from agent.devices.escpos.codec import ENABLE_PUSH, STATUS_REQUESTS, Decoder, Garbage, Push, Reply, Status, polled_status
+from agent.devices.escpos.codec import ENABLE_PUSH, RECOVER, STATUS_REQUESTS, Decoder, Garbage, Push, Reply, Status, polled_status
 from agent.devices.lines import Absent, Line, LineHandlers
 
 ASK_DEADLINE_S: Final = 3.0  # for all four answers: a printer that says one byte a second is not usable
@@ -44,11 +44,14 @@ class StatusPrinter:
         self.line: Line | None = None
         self.pushes = False  # whether this printer was heard to push
 
+    async def recover(self) -> None:
+        """Leave an error, and forget what was to be printed: it was somebody's. Raises what opening the line raises."""
+        line = await self._opened()
+        line.write(RECOVER)
+
     async def ask(self) -> Status:
         """The status now. Raises NotResponding, Absent, and what else opening the line raises."""
-        if self.line is None:
-            self._decoder = Decoder()
-            self.line = await self._open_line(LineHandlers(self._received, self._went))
+        await self._opened()
         self._asking = True
         try:
             async with asyncio.timeout(ASK_DEADLINE_S):
@@ -64,6 +67,12 @@ class StatusPrinter:
             raise NotResponding("takes no bytes") from error
         finally:
             self._asking = False
+
+    async def _opened(self) -> Line:
+        if self.line is None:
+            self._decoder = Decoder()
+            self.line = await self._open_line(LineHandlers(self._received, self._went))
+        return self.line
 
     def close(self) -> None:
         self.pushes = False  # on no line, on none that we would hear
