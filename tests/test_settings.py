@@ -171,7 +171,7 @@ kind = "toaster"
 def test_of_a_bad_file_every_mistake_is_said_at_once_with_its_path_and_what_to_write(folder: Path) -> None:
     found = problems(folder, TEN_MISTAKES)
     expected = {
-        "colour": "unknown key; known here: appointments, booth, broker, checks, hours, light, peripherals, reporting, services",
+        "colour": "unknown key; known here: appointments, booth, broker, checks, heal, hours, light, peripherals, reporting, ",
         "booth.id": "write a name of a-z, 0-9 and '-'",
         "booth.timezone": "write a time zone of the IANA database, such as Europe/Paris (here: 'Europe/Alencon')",
         "broker.url": "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only",

@@ -35,7 +35,10 @@ class SimulatedBooth:
         area: str = "61",
         alarm_after_s: int = 3,
         profile: ProfileName = "everything",
+        *,
+        heals: bool = True,
     ) -> None:
+        """`heals` false: what is broken stays broken until somebody mends it."""
         self.profile = PROFILES[profile]
         self.machine = SimulatedMachine(folder / "machine")
         self.broker = Mosquitto(folder)
@@ -52,6 +55,13 @@ class SimulatedBooth:
         self.citizen = Citizen(self._runtime_dir)
         self._booth = {"id": booth_id, "area": area}
         self._alarm_after_s = alarm_after_s
+        self._heals = heals
+        self.machine.acts.table |= {
+            ("purge-spool", "document-printer"): self.cups.purge,
+            ("enable-queue", "document-printer"): self._enable_queue,
+            ("restart-cups", "document-printer"): self.cups.restart_empty,
+            ("restart-kiosk", "kiosk"): self._restart_kiosk,
+        }
         self._stop = asyncio.Event()
         self._agent: Agent | None = None
         self._running: asyncio.Task[None] | None = None
@@ -106,6 +116,7 @@ class SimulatedBooth:
             "booth": self._booth,
             "broker": {"url": f"mqtt://127.0.0.1:{self.broker.port}"},
             "reporting": {"alarm_after_s": self._alarm_after_s, "telemetry_s": 30},
+            "heal": {"enabled": self._heals},
             "hours": {"week": {day: ["00:00-24:00"] for day in DAYS}},
             "peripherals": {kind: {"kind": kind} | table for kind, table in self._tables().items() if kind in self.profile},
         }
@@ -140,6 +151,15 @@ class SimulatedBooth:
             Switch(None, "b", "broker-dead", "broker-alive", "the broker itself", self._break_broker),
         )
         return tuple(switch for switch in every if switch.kind is None or switch.kind in self.profile)
+
+    async def _enable_queue(self) -> None:
+        """As root does it: nothing that waits is ever printed."""
+        await self.cups.purge()
+        await self.cups.start_queue()
+        await self.cups.accept_jobs(accept=True)
+
+    async def _restart_kiosk(self) -> None:
+        self.kiosk.start()
 
     async def _break_broker(self, broken: bool) -> None:
         if broken:

@@ -90,7 +90,9 @@ class Cups:
         return self._process is not None and self._process.returncode is None
 
     async def start(self) -> None:
-        """Raises RuntimeError where cupsd is missing or does not come up."""
+        """One that runs already is left alone. Raises RuntimeError where cupsd is missing or does not come up."""
+        if self.running:
+            return
         program = shutil.which("cupsd", path=_PATH)
         if program is None:
             raise RuntimeError("cupsd is missing: apt-get install cups-daemon cups-client")
@@ -121,6 +123,20 @@ class Cups:
         await self.stop()
         await self.start()
 
+    async def restart_empty(self) -> None:
+        """As a booth's unit does it: what waited is gone before it starts."""
+        await self._end(signal.SIGKILL)
+        for file in (self._folder / "spool").glob("[cd][0-9]*"):
+            file.unlink()
+        (self._folder / "cache" / "job.cache").unlink(missing_ok=True)
+        await self.start()
+
+    @property
+    def printed(self) -> list[int]:
+        """The numbers of the jobs that came out."""
+        tray = self._folder / "bin" / "backend" / "printed"
+        return [int(line) for line in tray.read_text().splitlines()] if tray.exists() else []
+
     def freeze(self) -> None:
         """It accepts connections, and never answers."""
         assert self._process is not None
@@ -144,6 +160,10 @@ class Cups:
 
     async def cancel_jobs(self) -> None:
         await self._tool("cancel", "-a", self._queue)
+
+    async def purge(self) -> None:
+        """Every job is cancelled and forgotten, its document too."""
+        await self._tool("cancel", "-a", "-x", self._queue)
 
     async def stop_queue(self) -> None:
         await self._tool("cupsdisable", self._queue)

@@ -49,6 +49,8 @@ def main() -> int:
         time.sleep(0.02)
     time.sleep(printer["page_s"])
     say("PAGE: 1 1")
+    with open(CONTROL.with_name("printed"), "a") as tray:
+        tray.write(f"{sys.argv[1]}\n")
     return 0
 
 

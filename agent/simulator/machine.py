@@ -6,6 +6,7 @@ from pathlib import Path
 from agent.devices.netlink import DefaultRoute, Interface, Links, NetworkState
 from agent.devices.sysfs import KernelFiles
 from agent.machine import Machine
+from agent.simulator.acts import SimulatedActs
 from agent.system.clock import MachineTimes
 from agent.system.uevents import Uevent, Uevents
 
@@ -94,9 +95,10 @@ class SimulatedMachine(Machine):
     links: SimulatedLinks
     uevents: SimulatedUevents
     times: SimulatedTimes
+    acts: SimulatedActs
 
     def __init__(self, root: Path) -> None:
-        super().__init__(SimulatedFiles(root), SimulatedLinks(), SimulatedUevents(), SimulatedTimes())
+        super().__init__(SimulatedFiles(root), SimulatedLinks(), SimulatedUevents(), SimulatedTimes(), SimulatedActs())
         write = self.files.write
         write("proc/device-tree/model", "Raspberry Pi 4 Model B (simulated)")
         write("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (simulated)"')

@@ -18,7 +18,7 @@ from agent.peripherals.document_printer import PERIPHERAL, DocumentPrinterSource
 from agent.rules.declaration import Reading
 from agent.simulator.cups import _PATH, Cups
 from agent.simulator.usb_tree import plug, unplug
-from tests.peripherals.surroundings import Around, Recorded
+from tests.peripherals.surroundings import Around, NobodyThere, Recorded
 from tests.world import world
 
 if shutil.which("cupsd", path=_PATH) is None or shutil.which("lp") is None:
@@ -312,3 +312,73 @@ async def test_from_the_queue_to_the_alarm_and_back(tmp_path: Path) -> None:
             assert await agent.stop() == 0
         finally:
             await cups.stop()
+
+
+# --- what waits while nobody does ---
+
+
+async def refilled(b: Bench, *, in_session: bool = False) -> None:
+    """Paper ends in the middle of a citizen's job; she leaves, and what waited is forgotten, as between sessions."""
+    b.cups.change(paper="out")
+    await b.cups.print_something()
+    await b.until("media-empty")
+    assert not document_printer.held_documents(PERIPHERAL.all_facts(await b.read()))
+    if not in_session:
+        await b.cups.purge()
+
+
+async def test_an_empty_job_waits_in_the_citizens_stead_and_the_alarm_goes_when_the_tray_is_filled(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await refilled(b)
+        reading = await b.until("media-empty", and_=lambda reading: reading.facts["state"] == "processing")
+        assert reading.facts["held_s"] is None, "it is nobody's document"
+        assert b.source.interval_s() == 2.0
+        b.cups.change(paper="plenty")
+        await b.until(and_=lambda reading: reading.facts["queued_jobs"] == 0)
+        assert len(b.cups.printed) == 1  # the empty one; of the purged one nothing came out
+
+
+async def test_no_empty_job_is_sent_in_a_session_nor_where_it_is_not_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, empty_job=False) as b:
+        await refilled(b)
+        await b.until("media-empty", and_=lambda reading: reading.facts["state"] == "idle")
+        assert (await b.read()).facts["queued_jobs"] == 0
+    monkeypatch.setattr(NobodyThere, "taken", lambda _self, _shared_s=None: contextlib.nullcontext(False))
+    (tmp_path / "again").mkdir()
+    async with bench(tmp_path / "again") as b:
+        await refilled(b)
+        await b.until("media-empty", and_=lambda reading: reading.facts["state"] == "idle")
+        assert (await b.read()).facts["queued_jobs"] == 0
+
+
+async def test_an_empty_job_that_stops_the_queue_is_sent_once(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        b.cups.change(fails=True, takes_back=False, jammed=True)
+        first = await b.cups.print_something()
+        await b.until("media-jam", "queue-stopped")
+        for _ in range(3):
+            await b.cups.purge()
+            await b.cups.start_queue()
+            b.source._empty_job._next_s = 0.0  # an hour later
+            await b.read()
+            if b.source._empty_job.number is not None:
+                await b.until("media-jam", "queue-stopped")
+        assert await b.cups.print_something() == first + 2
+
+
+async def test_a_document_that_waits_for_nobody_is_due_to_be_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document_printer, "_HELD_S", 1.0)
+    async with bench(tmp_path) as b:
+        for condition in ({"paper": "out"}, {"fails": True}):
+            b.cups.change(**condition)
+            await b.cups.print_something()
+            async with asyncio.timeout(20):
+                while not document_printer.held_documents(PERIPHERAL.all_facts(await b.read())):
+                    await asyncio.sleep(0.1)
+            await b.cups.purge()
+            b.cups.change(paper="plenty", fails=False)
+            await b.cups.start_queue()
+            await b.until(and_=lambda reading: reading.facts["queued_jobs"] == 0)
+        assert not document_printer.held_documents(PERIPHERAL.all_facts(await b.read()))

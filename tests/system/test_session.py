@@ -114,10 +114,12 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_further_checks_join_a_hold_for_a_while_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one check after the other would keep a citizen waiting for ever."""
     lock = SessionLock(tmp_path)
-    with lock.taken() as first:
-        assert first
-        monkeypatch.setattr(session, "_SHARED_S", 0.0)
-        with lock.taken() as late:
-            assert not late
+    with lock.taken() as first, lock.taken() as second:
+        assert (first, second) == (True, True)
+    monkeypatch.setattr(session, "_SHARED_S", 0.0)
+    with lock.taken() as first, lock.taken() as late:
+        assert (first, late) == (True, False)
+    with lock.taken(30.0) as remedy, lock.taken() as its_probe:
+        assert (remedy, its_probe) == (True, True)
     with lock.taken() as next_one:
         assert next_one
