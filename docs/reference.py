@@ -15,6 +15,7 @@ from agent.contract.words import RESERVED_PERIPHERAL, Name
 from agent.peripherals import declared
 from agent.peripherals.declaration import Peripheral
 from agent.rules.declaration import Fact, FindingKind
+from agent.rules.ladder import Remedy
 from agent.rules.services import DEFAULT_RULES
 from agent.settings_tables import DAYS, Document
 
@@ -33,6 +34,9 @@ declarations in `agent/peripherals/`; neither is edited by hand.
 - *Findings* are what can be wrong. One is believed when it has been seen for the first time under *believed*, and gone when it
   has not been seen for the second; *at once* where the device or the kernel states it itself. The severity is the usual one:
   where the facts decide otherwise, the code's page of the runbook says so.
+- *Remedies* are what the booth tries about its findings before it calls somebody, from top to bottom ([healing.md](healing.md)). One is
+  tried once its finding has lasted for the *patience*; a probe decides after it has *settled*. All but those marked wait for the end
+  of a citizen's session, and hold the session lock.
 """
 _WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
@@ -113,6 +117,11 @@ def _section(kind: Peripheral) -> Iterator[str]:
         ("code", "severity", "who fixes it", "believed, gone", "bring", "French", "English"),
         (_finding(kind.kind, finding) for finding in kind.finding_kinds.values()),
     )
+    if kind.ladder:
+        yield from ("### Remedies", "")
+        yield from _table(
+            ("remedy", "cures", "patience", "at most, settles", "attempts, cooldown", "only"), map(_remedy, kind.ladder)
+        )
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -171,6 +180,22 @@ def _finding(kind: str, finding: FindingKind) -> tuple[str, ...]:
     debounce = ", ".join(f"{after_s:g} s" if after_s else "at once" for after_s in (finding.raise_after_s, finding.clear_after_s))
     page = f"[{finding.code}](runbook/{kind}/{finding.code}.md)"
     return page, finding.severity, finding.fix_by, debounce, finding.part or "", finding.text.fr, finding.text.en
+
+
+def _remedy(remedy: Remedy) -> tuple[str, ...]:
+    limits = {
+        "on USB": remedy.needs_usb,
+        "once, and once in 6 h for the whole booth": remedy.reboots,
+        "also during a session": not remedy.disturbs,
+    }
+    return (
+        remedy.name,
+        " ".join(sorted(remedy.cures)),
+        f"{remedy.patience_s:g} s",
+        f"{remedy.deadline_s:g} s, {remedy.settle_s:g} s",
+        f"{remedy.max_attempts}, {remedy.cooldown_s:g} s",
+        ", ".join(limit for limit, holds in limits.items() if holds),
+    )
 
 
 def _in_a_sentence(kind: Peripheral) -> str:

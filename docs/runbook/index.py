@@ -22,7 +22,9 @@ What holds for all of them:
   `alarm_after_s` (30 s unless configured). The alarm goes with the finding where the shopkeeper fixes it, and 120 s after
   it elsewhere.
 - The severity below is the usual one. Where the facts decide otherwise, the page says so.
-- No remedy runs by itself in this version (`healing` is always null). `auto` means that it usually passes without a person.
+- `auto` means that the booth heals it, or that it passes without a person. What was tried stands in the alarm's `tried`, what is
+  being tried in `health`'s `healing`; a finding whose remedies were all in vain names `technician` instead of `auto`
+  ([healing.md](../healing.md), and the tables of remedies in [peripherals.md](../peripherals.md)).
 - The examples name each peripheral like its kind. Another name in `agent.toml` goes into the topic, into
   `booth-agent probe NAME` and into `BOOTH_PERIPHERAL=NAME`.
 - `$B` is the booth's topic: `B=booth/v1/61/61-0007`. `mosquitto_sub` takes the broker from `~/.config/mosquitto_sub`, one
