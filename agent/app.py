@@ -18,6 +18,7 @@ from agent.contract.messages import Incoming
 from agent.contract.state import Capabilities
 from agent.contract.topics import Address, Topic
 from agent.contract.words import RESERVED_PERIPHERAL, LightWord
+from agent.devices import usb
 from agent.devices.workers import Workers
 from agent.engine.checks import ActiveChecks
 from agent.engine.command import Commander
@@ -29,6 +30,7 @@ from agent.engine.memory import Remembered
 from agent.engine.publish import Publisher
 from agent.engine.report import Booth, Priority, Reporter
 from agent.engine.sessions import LongSession
+from agent.engine.strangers import Strangers
 from agent.engine.watch import Watch
 from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
@@ -102,6 +104,8 @@ class Agent:
         self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
         self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
         self._workers = Workers()
+        self._strangers = Strangers(self._storage_at, self._record, self._clock.mono_s)
+        self._machine.uevents.subscribe(lambda event: self._strangers.plugged(event.action, event.subsystem, event.devpath))
         session = SessionLock(runtime_dir or state_dir)
         self._long_session = LongSession(session, settings.heal.longest_session_s, self._clock.mono_s, self._own_state_changed)
         self._healer = Healer(
@@ -126,7 +130,7 @@ class Agent:
         own = PeripheralSettings(RESERVED_PERIPHERAL, declared()[RESERVED_PERIPHERAL], None)
         self._configured = {item.name: item for item in (*settings.peripherals, own)}
         self._watches = {
-            item.name: Watch(item.name, item.peripheral, item.options, self._now, self._judged)
+            item.name: Watch(item.name, item.peripheral, item.options, self._now, self._judged, self._device_in)
             for item in self._configured.values()
         }
 
@@ -230,6 +234,13 @@ class Agent:
 
     def _now(self) -> Now:
         return Now(self._clock.mono_s(), self._clock.wall())
+
+    def _device_in(self, slot: str) -> str | None:
+        device = usb.in_slot(self._machine.files, slot)
+        return None if device is None else f"{device.vendor_id}:{device.product_id} {device.product or ''}".strip()
+
+    def _storage_at(self, devpath: str) -> dict[str, str | None] | None:
+        return usb.storage_at(self._machine.files, devpath)
 
     def _local_time(self) -> datetime | None:
         """The booth's, without its zone; None while the clock is certainly wrong."""

@@ -7,6 +7,7 @@ from agent.contract.words import printable
 from agent.devices.sysfs import KernelFiles
 
 _DEVICES = "sys/bus/usb/devices"
+_MASS_STORAGE = "08"  # bInterfaceClass: usb.org, Defined Class Codes
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,33 @@ def find(files: KernelFiles, vendor_id: str, product_id: str, serial: str | None
     return None
 
 
+def in_slot(files: KernelFiles, slot: str) -> UsbDevice | None:
+    """What is plugged in at a physical port such as `usb-1.2`."""
+    return next((device for device in plugged(files) if device.slot == slot), None)
+
+
 def plugged(files: KernelFiles) -> Iterator[UsbDevice]:
     """Every plugged device, hubs included."""
     for name in files.names(_DEVICES):
         if ":" not in name and (device := _read(files, f"{_DEVICES}/{name}", name)) is not None:
             yield device
+
+
+def storage_at(files: KernelFiles, devpath: str) -> dict[str, str | None] | None:
+    """What a kernel event's interface (`/devices/…/1-1.3/1-1.3:1.0`) belongs to, if it is a disk or a stick; else None."""
+    folder = f"sys{devpath}"
+    if files.text(f"{folder}/bInterfaceClass") != _MASS_STORAGE:
+        return None
+    parent = folder.rpartition("/")[0]
+    device = _read(files, parent, parent.rpartition("/")[2])
+    if device is None:
+        return None
+    return {
+        "slot": device.slot,
+        "ids": f"{device.vendor_id}:{device.product_id}",
+        "vendor": device.vendor,
+        "product": device.product,
+    }
 
 
 def printer_node(files: KernelFiles, device: UsbDevice) -> str | None:

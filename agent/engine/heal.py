@@ -327,11 +327,9 @@ class Healer:
 
 
 def _patient(watch: Watch) -> Patient:
-    on_usb = (watch.identity.slot or "").startswith("usb-")
-    return Patient(() if watch.judgement.status == "unknown" else watch.judgement.findings, {}, on_usb)
+    return Patient(() if watch.judgement.status == "unknown" else watch.judgement.findings, {}, watch.port is not None)
 
 
 def _seen(watch: Watch) -> Seen:
     codes = frozenset(finding.code for finding in watch.judgement.findings)
-    pluggable = any(remedy.needs_usb for remedy in watch.peripheral.ladder)
-    return Seen(watch.judgement.status, codes, pluggable)
+    return Seen(watch.judgement.status, codes, watch.peripheral.pluggable)

@@ -44,6 +44,7 @@ class Remembered:
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     alarms: tuple[_SavedAlarm, ...] = ()
     clearing: tuple[tuple[str, str], ...] = ()
+    ports: Mapping[str, str] = field(default_factory=dict)  # where each device was plugged in
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "Remembered":
@@ -57,6 +58,9 @@ class Remembered:
         clearing: tuple[tuple[str, ...], ...] = ()
         with contextlib.suppress(Invalid):
             clearing = build(tuple[tuple[str, ...], ...], state.get("clearing", []))
+        ports: dict[str, str] = {}
+        with contextlib.suppress(Invalid):
+            ports = build(dict[str, str], state.get("ports", {}))
         judgements = {
             name: Judgement(
                 judgement.status,
@@ -65,7 +69,7 @@ class Remembered:
             )
             for name, judgement in saved.items()
         }
-        return cls(judgements, alarms, tuple((key[0], key[1]) for key in clearing if len(key) == 2))
+        return cls(judgements, alarms, tuple((key[0], key[1]) for key in clearing if len(key) == 2), ports)
 
     def alarms_at(self, now_s: float) -> Iterable[Alarm]:
         """The alarms that were raised, as of now."""

@@ -128,6 +128,7 @@ class Reporter:
         self._watches = dict(watches)
         for name, watch in watches.items():
             watch.judgement = remembered.judgements.get(name, watch.judgement)
+            watch.port = remembered.ports.get(name)  # devices are replaced while the power is off
         now_s = self._now().mono_s
         for peripheral, code in remembered.clearing:
             self._say_alarm(Step("cleared", Alarm(peripheral, code, "warning", "nobody", "", now_s)))
@@ -190,6 +191,7 @@ class Reporter:
             self._say_health(watch)
             self._recorder.save("judgements", Remembered.of_judgements({w.name: w.judgement for w in self._watches.values()}))
         if watch.identity != self._identities.get(watch.name):
+            self._recorder.save("ports", {name: other.port for name, other in self._watches.items() if other.port})
             self._say_meta()
         if news or changes or self._clock_word() != self._said_clock:
             self._refresh()

@@ -35,17 +35,21 @@ class Watch:
         options: Any,
         now: Callable[[], Now],
         on_judged: "Callable[[Watch, tuple[Change, ...]], None]",
+        in_slot: Callable[[str], str | None] = lambda _slot: None,
     ) -> None:
+        """`in_slot` names the device that is plugged in at a physical port, if any."""
         self.name = name
         self.peripheral = peripheral
         self.judgement = Judgement(since=now().wall)
         self.reading = Reading()
         self.identity = Identity()
+        self.port: str | None = None  # where it was plugged in last, if on USB
         self.settled = asyncio.Event()
         self.judged_once = asyncio.Event()
         self._options = options
         self._now = now
         self._on_judged = on_judged
+        self._in_slot = in_slot
         self._observed: list[Observed] = []
         self._woken = asyncio.Event()
         self._active_owed = True  # the first look of the day is a real one
@@ -193,12 +197,22 @@ class Watch:
             self._read_at = self._now()
         if reading.identity != Identity():
             self.identity = reading.identity
+            self.port = reading.identity.slot if (reading.identity.slot or "").startswith("usb-") else self.port
         try:
-            self._observed = self.peripheral.findings_of(reading, self._options)
+            self._observed = self._replaced(self.peripheral.findings_of(reading, self._options))
         except Exception as error:  # noqa: BLE001 - see _failed
             self.reading = self._failed(error)
             self._observed = self.peripheral.findings_of(self.reading, self._options)
         self._believe()
+
+    def _replaced(self, observed: list[Observed]) -> list[Observed]:
+        """A device that is missing while another one is plugged in at its port was not unplugged, but replaced."""
+        if not self.peripheral.pluggable or self.port is None or not any(item.code == "no-device" for item in observed):
+            return observed
+        found = self._in_slot(self.port)
+        if found is None:
+            return observed
+        return [Observed("device-changed", {"found": found}) if item.code == "no-device" else item for item in observed]
 
     def _failed(self, error: Exception) -> Reading:
         """Whatever a peripheral raises ends here: a bug in one must not silence the others."""

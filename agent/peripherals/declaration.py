@@ -101,10 +101,15 @@ class Peripheral:
     ladder: tuple[Remedy, ...] = ()
     chores: tuple[Chore, ...] = ()
 
+    @property
+    def pluggable(self) -> bool:
+        """Whether it may be on USB: somebody can carry it away, or put another one in its place."""
+        return any(remedy.needs_usb for remedy in self.ladder)
+
     @cached_property
     def finding_kinds(self) -> Mapping[str, FindingKind]:
         """Every finding by its code: the common ones, and this kind's own, which win."""
-        return {kind.code: kind for kind in (*_common(self.noun), *self.findings)}
+        return {kind.code: kind for kind in (*_common(self.noun, pluggable=self.pluggable), *self.findings)}
 
     def findings_of(self, reading: Reading, options: Any) -> list[Observed]:
         """What one reading shows: a function of the reading."""
@@ -117,10 +122,17 @@ class Peripheral:
         return {fact.name: capped(reading.facts.get(fact.name)) for fact in self.facts}
 
 
-def _common(noun: Text) -> tuple[FindingKind, ...]:
+def _common(noun: Text, *, pluggable: bool) -> tuple[FindingKind, ...]:
     french = noun.fr[0].upper() + noun.fr[1:]
     english = noun.en[0].upper() + noun.en[1:]
+    changed = FindingKind(
+        "device-changed",
+        "fault",
+        "technician",
+        Text(f"{french} : un autre appareil est branché à sa place.", f"{english}: another device is plugged in in its place."),
+    )
     return (
+        *((changed,) if pluggable else ()),
         FindingKind(
             "no-device",
             "fault",

@@ -82,8 +82,13 @@ class SimulatedBooth:
             await self.cups.start()
         if "kiosk" in self.profile:
             self.kiosk.start()
+        self.start_agent()
+
+    def start_agent(self) -> None:
+        """Also again, after `stop_agent`: with what it had stored."""
         for directory in (self._state_dir, self._runtime_dir):
             directory.mkdir(exist_ok=True)
+        self._stop.clear()
         self._agent = Agent(self._settings(), self._state_dir, self.machine, runtime_dir=self._runtime_dir)
         self._running = asyncio.create_task(self._agent.run(self._stop))
 
