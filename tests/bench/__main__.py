@@ -19,6 +19,7 @@ from agent.system.store import Store
 from tests.bench.cost import Cost, cost, start_baseline, start_penguin
 from tests.bench.meter import Meter
 from tests.bench.ten import CHECKS_A_DAY, deadlines, hanging, settled, ten_peripherals
+from tests.engine import healable
 from tests.faults.pki import Authority
 from tests.world import ROOT, World, world
 
@@ -37,7 +38,8 @@ async def main() -> int:
     rows += await replay()
     rows += await hanging()
     rows += await deadlines()
-    text = page(rows, options.idle)
+    healed = await asyncio.to_thread(lambda: list(healable.inject()))
+    text = page(rows, options.idle) + healing(healed)
     REPORT.write_text(text)
     print(text)
     return 0
@@ -241,6 +243,21 @@ The floor is `asyncio`, `ssl` and paho in its own thread, connected over TLS and
 | figure | measured | wanted |
 |---|---|---|
 {table}
+"""
+
+
+def healing(results: list[healable.Result]) -> str:
+    return f"""
+## Healing
+
+Faults fixed in advance, each injected {healable.TIMES} times at random moments (seed {healable.SEED}; `python -m tests.engine.healable` alone);
+in one case of three a citizen is there for up to 40 minutes. Declarations, rules and engine are the real ones, on a virtual clock; the
+devices are modelled, so these figures are the booth's patience and not a printer's.
+
+Healed: {healable.share_pct(results):.0f} % (wanted: 80). Remedies during a session: {sum(result.disturbed for result in results)}. Remedies in 200 healthy but
+noisy runs: 0 (`tests/engine/test_heal.py` asserts it). Not healed: what nothing cures, after which a technician is named.
+
+{healable.table(results)}
 """
 
 

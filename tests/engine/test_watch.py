@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -145,3 +145,60 @@ async def test_a_device_that_does_not_stop_talking_is_heard_at_a_bounded_rate_an
         await asyncio.sleep(1.1)
         watch.report(Reading({"broken": False}))
         assert str(watch.judgement.status) == "ok"
+
+
+# --- held, while a remedy works on the device ---
+
+
+async def test_while_it_is_held_nobody_else_asks_and_what_the_device_says_is_not_listened_to() -> None:
+    device, changes = Device(every_s=0.05), list[Change]()
+    async with watched(device, changes) as watch:
+        await watch.settled.wait()
+        async with watch.held(5.0):
+            count = len(device.asked)
+            assert device.signals is not None
+            device.signals.report(Reading({"broken": True}))
+            watch.wake()
+            await asyncio.sleep(0.3)  # several intervals
+            assert len(device.asked) == count
+            assert watch.on_time()
+            device.answer = Reading({"broken": True})
+            assert await watch.look() == frozenset({"broken"})
+            assert device.asked[count:] == [True]
+            device.answer = Reading({"broken": False})
+            assert await watch.look() == frozenset()
+        assert [change.what for change in changes] == ["raised", "cleared"]
+        await device.until_asked(count + 3)  # what was said meanwhile is asked for at once
+
+
+async def test_a_probe_that_is_under_way_ends_before_the_device_is_held() -> None:
+    device = Device()
+    async with watched(device) as watch:
+        await watch.settled.wait()
+        began, ended = asyncio.Event(), asyncio.Event()
+
+        async def slow(*, active: bool) -> Reading:
+            del active
+            began.set()
+            await asyncio.sleep(0.2)
+            ended.set()
+            return Reading({"broken": False})
+
+        device.probe = slow  # type: ignore[method-assign]
+        watch.wake()
+        await asyncio.wait_for(began.wait(), 10)
+        async with watch.held(1.0):
+            assert ended.is_set()
+
+
+async def test_a_look_that_tells_nothing_is_none() -> None:
+    device = Device()
+    async with watched(device) as watch:
+        await watch.settled.wait()
+        before = watch.judgement
+        async with watch.held(1.0):
+            device.answer = None
+            assert await watch.look() is None
+            device.answer = replace(Reading({"broken": True}), untried=True)
+            assert await watch.look() is None
+        assert watch.judgement is before
