@@ -31,6 +31,7 @@ from agent.engine.publish import Publisher
 from agent.engine.report import Booth, Priority, Reporter
 from agent.engine.sessions import LongSession
 from agent.engine.strangers import Strangers
+from agent.engine.ward import Ward
 from agent.engine.watch import Watch
 from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
@@ -108,10 +109,11 @@ class Agent:
         self._machine.uevents.subscribe(lambda event: self._strangers.plugged(event.action, event.subsystem, event.devpath))
         session = SessionLock(runtime_dir or state_dir)
         self._long_session = LongSession(session, settings.heal.longest_session_s, self._clock.mono_s, self._own_state_changed)
+        heal_limits = HealLimits(settings.heal.per_day, settings.heal.retry_s)
+        ward = Ward(self._now, self._clock.wall_s, rfc3339, heal_limits, lambda cases: self._store.save("healing", cases))
         self._healer = Healer(
-            session, self._machine.acts, recorder, self._now, self._clock.wall_s, rfc3339,
-            HealLimits(settings.heal.per_day, settings.heal.retry_s), self._reporter.tended, enabled=settings.heal.enabled,
-        )  # fmt: skip
+            ward, session, self._machine.acts, recorder, self._now, self._reporter.tended, enabled=settings.heal.enabled
+        )
         self._reporter.care = self._healer
         self._surroundings = Surroundings(
             files=self._machine.files,

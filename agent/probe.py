@@ -7,7 +7,7 @@ from typing import Any
 
 from agent.contract.typed import plain
 from agent.devices.workers import Workers
-from agent.engine.report import health_of
+from agent.engine.payloads import health_of
 from agent.engine.watch import Watch
 from agent.machine import Machine, resolve
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings

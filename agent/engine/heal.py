@@ -16,32 +16,18 @@ from agent.contract.alarm import Tried
 from agent.contract.event import EventClass
 from agent.contract.health import Healing
 from agent.contract.words import printable
-from agent.engine.cases import Cases
+from agent.engine.ward import Ward, Work
 from agent.engine.watch import Watch
 from agent.peripherals.declaration import ActRefused, Chore, Run
 from agent.peripherals.surroundings import Session
 from agent.rules.health import Finding, Now
-from agent.rules.ladder import (
-    WELL_S,
-    HeldBack,
-    Limits,
-    Outcome,
-    Patient,
-    Seen,
-    Try,
-    Wait,
-    curable,
-    decide,
-    gave_up,
-    held_back,
-)
+from agent.rules.ladder import Outcome, Try
 
 log = logging.getLogger(__name__)
 
 SESSION_AGAIN_S: Final = 15.0  # nothing announces a session's end; healing begins within a minute of it
-_STORED_WITHIN_S: Final = 5.0
+STORED_WITHIN_S: Final = 3.0
 _REBOOTS_WITHIN_S: Final = 120.0
-_TRIED_SHOWN: Final = 10
 
 
 class Acts(Protocol):
@@ -55,7 +41,6 @@ class Memory(Protocol):
     """The store, as the healer needs it."""
 
     def event(self, class_: EventClass, code: str, peripheral: str | None, data: dict[str, Any]) -> None: ...
-    def save(self, key: str, value: Any) -> None: ...
     async def flushed(self, deadline_s: float) -> bool: ...
 
 
@@ -72,66 +57,36 @@ class _Hands:
             raise ActRefused(code)
 
 
-@dataclass(frozen=True)
-class _Work:
-    watch: Watch
-    step: Try | Chore
-
-    @property
-    def disturbs(self) -> bool:
-        return isinstance(self.step, Chore) or self.step.remedy.disturbs
-
-    @property
-    def longest_s(self) -> float:
-        """Without the probe that follows."""
-        return self.step.deadline_s if isinstance(self.step, Chore) else self.step.remedy.deadline_s + self.step.remedy.settle_s
-
-
 class Healer:
     """`changed(name)` is called whenever `healing`, `tried` or `escalated` of a peripheral answer differently."""
 
     def __init__(
         self,
+        ward: Ward,
         session: Session,
         acts: Acts,
         memory: Memory,
         now: Callable[[], Now],
-        wall_s: Callable[[], float],
-        timestamp: Callable[[float], str],
-        limits: Limits,
         changed: Callable[[str], None],
         *,
         enabled: bool = True,
     ) -> None:
-        """`wall_s` never goes below the clock's floor; `timestamp` writes such a time for a reader."""
+        self._ward = ward
         self._session = session
         self._acts = acts
         self._memory = memory
         self._now = now
-        self._wall_s = wall_s
-        self._timestamp = timestamp
-        self._limits = limits
         self._changed = changed
         self._enabled = enabled
-        self._watches: Mapping[str, Watch] = {}
-        self._cases = Cases()
-        self._lasting: dict[tuple[str, str], float] = {}  # since when a finding has stood, by the clock that never jumps
-        self._well_since_s: dict[str, float] = {}
-        self._chores_done_s: dict[tuple[str, str], float] = {}
         self._healing: dict[str, tuple[Healing, bool]] = {}  # and whether it disturbs
-        self._held_back: HeldBack | None = None
         self._woken = asyncio.Event()
 
     # --- life ---
 
     def remember(self, state: Mapping[str, Any], watches: Mapping[str, Watch]) -> None:
         """Take over the watches, and what was done before the restart. What was begun then and never ended was interrupted."""
-        self._watches = dict(watches)
-        self._cases, interrupted = Cases.load(state, {name: watch.peripheral.ladder for name, watch in watches.items()})
-        for name, attempt in interrupted:
+        for name, attempt in self._ward.remember(state, watches):
             self._say(name, attempt.code, attempt.remedy, attempt.outcome, {})
-        if interrupted:
-            self._save()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -139,7 +94,7 @@ class Healer:
             return
         while True:
             self._woken.clear()
-            work, wait_s = self._due()
+            work, wait_s = self._ward.due()
             possible = self._first_possible(work)
             if possible is not None and await self._do(possible):
                 continue
@@ -151,7 +106,7 @@ class Healer:
 
     def judged(self, watch: Watch) -> None:
         """A peripheral was judged anew."""
-        if watch.peripheral.ladder or watch.peripheral.chores or watch.peripheral.kind == "board":
+        if watch.peripheral.ladder or watch.peripheral.chores:
             self._woken.set()
 
     # --- what readers are told ---
@@ -168,83 +123,21 @@ class Healer:
 
     def tried(self, name: str, code: str) -> list[Tried]:
         """What was tried about a finding since it began to be healed."""
-        attempts = self._cases.of(name).tried(code)[-_TRIED_SHOWN:]
-        return [Tried(item.remedy, self._timestamp(item.at_s), item.outcome) for item in attempts]
+        return self._ward.tried(name, code)
 
     def escalated(self, name: str, finding: Finding) -> bool:
         """Whether all that the booth can do itself about a finding was done, in vain."""
-        watch = self._watches[name]
-        return gave_up(watch.peripheral.ladder, _patient(watch), self._cases.of(name), finding)
-
-    # --- what is due ---
-
-    def _due(self) -> tuple[list[_Work], float]:
-        """What may be done now, and the seconds until something else may be."""
-        mono_s = self._now().mono_s
-        self._held_back = held_back(_seen(watch) for watch in self._watches.values())
-        work: list[_Work] = []
-        wait_s = 3600.0
-        for watch in self._watches.values():
-            if not watch.judged_once.is_set():
-                continue
-            for chore in watch.peripheral.chores:
-                if chore.due(watch.peripheral.all_facts(watch.reading)):
-                    left_s = self._chores_done_s.get((watch.name, chore.name), -chore.cooldown_s) + chore.cooldown_s - mono_s
-                    if left_s <= 0:
-                        work.append(_Work(watch, chore))
-                    else:
-                        wait_s = min(wait_s, left_s)
-            decision = self._decision(watch, mono_s)
-            if isinstance(decision, Wait):
-                wait_s = min(wait_s, decision.seconds)
-            elif decision is not None:
-                work.append(_Work(watch, decision))
-        return work, max(0.05, wait_s)
-
-    def _decision(self, watch: Watch, mono_s: float) -> Try | Wait | None:
-        ladder = watch.peripheral.ladder
-        case = self._cases.of(watch.name)
-        patient = _patient(watch)
-        standing = curable(ladder, patient)
-        lasted_s = {finding.code: self._lasted_s(watch.name, finding.code, mono_s) for finding in standing}
-        for key in [key for key in self._lasting if key[0] == watch.name and key[1] not in lasted_s]:
-            del self._lasting[key]
-        if not standing:
-            return self._convalesce(watch.name, mono_s)
-        self._well_since_s.pop(watch.name, None)
-        if self._held_back is not None:
-            return None  # its end is a judgement, which wakes us
-        for code, seconds in lasted_s.items():
-            case = case.relapsed(code, self._wall_s() - seconds)
-        self._cases.put(watch.name, case)
-        patient = Patient(patient.findings, lasted_s, patient.on_usb)
-        return decide(ladder, patient, case, self._wall_s(), self._limits, self._cases.rebooted_s)
-
-    def _lasted_s(self, name: str, code: str, mono_s: float) -> float:
-        return mono_s - self._lasting.setdefault((name, code), mono_s)
-
-    def _convalesce(self, name: str, mono_s: float) -> Wait | None:
-        """Nothing is to be cured. Once that has lasted, the episode is over."""
-        case = self._cases.of(name)
-        if not case.open or self._watches[name].judgement.status == "unknown":
-            return None
-        well_s = mono_s - self._well_since_s.setdefault(name, mono_s)
-        if well_s < WELL_S:
-            return Wait(WELL_S - well_s, "patience")
-        del self._well_since_s[name]
-        self._cases.put(name, case.closed())
-        self._save()
-        return None
+        return self._ward.escalated(name, finding)
 
     # --- doing it ---
 
-    def _first_possible(self, work: Sequence[_Work]) -> _Work | None:
+    def _first_possible(self, work: Sequence[Work]) -> Work | None:
         """The first thing that no citizen forbids."""
         if any(item.disturbs for item in work) and self._session.held():
             return next((item for item in work if not item.disturbs), None)
         return next(iter(work), None)
 
-    async def _do(self, work: _Work) -> bool:
+    async def _do(self, work: Work) -> bool:
         """False where a citizen was faster."""
         watch = work.watch
         shared_s = work.longest_s + watch.peripheral.deadline_s
@@ -257,19 +150,15 @@ class Healer:
 
     async def _tidy(self, watch: Watch, chore: Chore) -> None:
         outcome = await self._attempt(watch, chore.run, chore.deadline_s)
-        self._chores_done_s[watch.name, chore.name] = self._now().mono_s
+        self._ward.tidied(watch.name, chore)
         if outcome is not None:
             log.warning("%s was not done: %s", chore.name, outcome, extra={"peripheral": watch.name})
         await watch.look()
 
     async def _heal(self, watch: Watch, step: Try) -> None:
         remedy, name = step.remedy, watch.name
-        case = self._cases.of(name).begun(remedy, step.code, step.round, self._wall_s())
-        self._cases.put(name, case)
-        if remedy.reboots:
-            self._cases.rebooted_s = self._wall_s()
-        self._save()
-        stored = await self._memory.flushed(_STORED_WITHIN_S)
+        case = self._ward.begun(name, step)
+        stored = await self._memory.flushed(STORED_WITHIN_S)
         self._healing[name] = (Healing(remedy.name, step.rung, step.attempt, self._now().wall), remedy.disturbs)
         self._changed(name)
         log.info("%s for %s", remedy.name, step.code, extra={"peripheral": name})
@@ -281,8 +170,7 @@ class Healer:
                 outcome, reason = await self._judged_attempt(watch, step)
         finally:
             del self._healing[name]
-        self._cases.put(name, case.ended(outcome))
-        self._save()
+        self._ward.put(name, case.ended(outcome))
         data = {"rung": step.rung, "attempt": step.attempt} | ({"reason": reason} if reason else {})
         self._say(name, step.code, remedy.name, outcome, data)
         self._changed(name)
@@ -316,20 +204,6 @@ class Healer:
             return printable(f"failed: {type(error).__name__}")
         return None
 
-    # --- memory ---
-
-    def _save(self) -> None:
-        self._memory.save("healing", self._cases.saved())
-
     def _say(self, name: str, code: str, remedy: str, outcome: str, data: Mapping[str, Any]) -> None:
         self._memory.event("heal", code, name, {"remedy": remedy, "outcome": outcome, **data})
         log.info("%s for %s: %s", remedy, code, outcome, extra={"peripheral": name, "code": code})
-
-
-def _patient(watch: Watch) -> Patient:
-    return Patient(() if watch.judgement.status == "unknown" else watch.judgement.findings, {}, watch.port is not None)
-
-
-def _seen(watch: Watch) -> Seen:
-    codes = frozenset(finding.code for finding in watch.judgement.findings)
-    return Seen(watch.judgement.status, codes, watch.peripheral.pluggable)

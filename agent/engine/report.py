@@ -9,15 +9,15 @@ from typing import Any, Final, Literal, Protocol
 
 from agent import VERSION
 from agent.contract import alarm as contract_alarm
-from agent.contract import health as contract_health
 from agent.contract.decode import encode
 from agent.contract.event import EventClass
 from agent.contract.messages import PUBLISHED, Message
-from agent.contract.state import Board, Capabilities, FactDeclaration, Hours, Meta, PeripheralMeta, State
+from agent.contract.state import Board, Capabilities, Hours, Meta, State
 from agent.contract.topics import Address
 from agent.contract.typed import plain
-from agent.contract.words import ClockWord, LightWord, ServiceWord, Status
+from agent.contract.words import ClockWord, LightWord, ServiceWord
 from agent.engine.memory import Remembered
+from agent.engine.payloads import Care, NoCare, health_of, meta_of, status_of
 from agent.engine.publish import Publisher
 from agent.engine.watch import Watch
 from agent.rules.alarms import Alarm, AlarmKey, Step, due_in_s, track
@@ -32,34 +32,6 @@ Priority = Literal[0, 1, 2]
 STARTING_S: Final = 25.0  # a device that has not answered its first question by then holds the booth up no longer
 
 _PRIORITIES: Final[Mapping[str, Priority]] = {"info": 0, "warning": 1, "fault": 2}
-
-
-class Care(Protocol):
-    """What is done about findings: the healer, as the reporter needs it."""
-
-    @property
-    def working(self) -> bool:
-        """A remedy runs that a person would notice."""
-
-    def healing(self, name: str) -> contract_health.Healing | None: ...
-    def tried(self, name: str, code: str) -> list[contract_alarm.Tried]: ...
-    def escalated(self, name: str, finding: Finding) -> bool:
-        """Whether a finding that heals by itself did not, and somebody has to come."""
-
-
-class NoCare:
-    """Nothing is done."""
-
-    working = False
-
-    def healing(self, _name: str) -> None:
-        return None
-
-    def tried(self, _name: str, _code: str) -> list[contract_alarm.Tried]:
-        return []
-
-    def escalated(self, _name: str, _finding: Finding) -> bool:
-        return False
 
 
 class Recorder(Protocol):
@@ -218,7 +190,7 @@ class Reporter:
         """Alarms, services and light follow from the judgements; each is said when it changes."""
         now = self._now()
         # What is unknown keeps its alarms: not seeing a fault is not the same as its being gone.
-        unknown = {name for name, watch in self._watches.items() if _status(watch) == "unknown"}
+        unknown = {name for name, watch in self._watches.items() if status_of(watch) == "unknown"}
         standing = {
             (name, finding.code): self._whose(name, finding)
             for name, watch in self._watches.items()
@@ -254,7 +226,7 @@ class Reporter:
             self._alarm_timer = asyncio.get_running_loop().call_later(due + 0.01, self._refresh)
 
     def _say_health(self, watch: Watch) -> None:
-        self._said[watch.name] = replace(watch.judgement, status=_status(watch))
+        self._said[watch.name] = replace(watch.judgement, status=status_of(watch))
         health = health_of(watch, self.care.healing(watch.name), partial(self._whose, watch.name))
         self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health)))
 
@@ -304,7 +276,7 @@ class Reporter:
 
     def _services(self) -> dict[str, ServiceWord]:
         states = [
-            PeripheralState(name, watch.peripheral.kind, _status(watch), watch.judgement.findings)
+            PeripheralState(name, watch.peripheral.kind, status_of(watch), watch.judgement.findings)
             for name, watch in self._watches.items()
         ]
         return services(self._booth.services, states)
@@ -384,44 +356,3 @@ class Reporter:
                 numbers = {fact.name: facts[fact.name] for fact in watch.peripheral.facts if fact.telemetry}
                 if any(value is not None for value in numbers.values()):
                     self._publisher.send_once("tele", self._booth.address.telemetry(name), encode(numbers))
-
-
-def _status(watch: Watch) -> Status:
-    """What is believed now: what was believed before a restart counts only once a reading confirmed it."""
-    return watch.judgement.status if watch.judged_once.is_set() else "unknown"
-
-
-def health_of(
-    watch: Watch, healing: contract_health.Healing | None = None, whose: Callable[[Finding], Finding] = lambda finding: finding
-) -> contract_health.Health:
-    """What `B/health/{peripheral}` says of it. `whose` may name another fixer of a finding."""
-    judgement, identity = watch.judgement, watch.identity
-    return contract_health.Health(
-        peripheral=watch.name,
-        kind=watch.peripheral.kind,
-        slot=identity.slot,
-        status=_status(watch),
-        findings=[
-            contract_health.Finding(finding.code, finding.severity, finding.fix_by, finding.since, dict(finding.detail))
-            for finding in map(whose, judgement.findings)
-        ],
-        facts=watch.peripheral.all_facts(watch.reading),
-        device=contract_health.Device(identity.vendor, identity.product, identity.serial),
-        since=judgement.since,
-        checked_at=judgement.checked.wall if judgement.checked else None,
-        healing=healing,
-    )
-
-
-def meta_of(watch: Watch) -> PeripheralMeta:
-    """What `B/meta` says of it."""
-    identity = watch.identity
-    return PeripheralMeta(
-        kind=watch.peripheral.kind,
-        slot=identity.slot,
-        vendor=identity.vendor,
-        product=identity.product,
-        serial=identity.serial,
-        firmware=identity.firmware,
-        facts=[FactDeclaration(fact.name, fact.type, fact.unit, fact.meaning) for fact in watch.peripheral.facts],
-    )

@@ -19,6 +19,7 @@ from agent.devices.usb_printers import Presence
 from agent.peripherals.declaration import Chore, Peripheral, Signals, act
 from agent.peripherals.document_printer_words import FACTS, FINDINGS, NOUN
 from agent.peripherals.printer_reasons import HANDS, Look, ReasonMemory, code_of, joined
+from agent.peripherals.printer_waiting import EMPTY_JOB, EmptyJob, current_reasons, held_documents
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Identity, Observed, Reading, Unreadable, threshold
 from agent.rules.ladder import Remedy
@@ -27,11 +28,6 @@ _ASK_S: Final = 3.0  # one conversation with the scheduler
 _AGAIN_S: Final = 1.0  # a scheduler that restarts is back after that
 _DEADLINE_S: Final = 10.0  # two conversations, and the pause between them
 _MENDING_S: Final = 600.0  # so long after something went wrong somebody is taken to be at it
-_HELD_S: Final = 15.0  # a document that nothing prints, and no session waits for
-_PRINTING_S: Final = 120.0  # one that seems to be printed: the first page of a slow printer may take long
-# Universal Exit Language (PJL Technical Reference, chapter 2): leaves whatever language the printer is in, and prints nothing.
-_EMPTY_JOB: Final = b"\x1b%-12345X"
-_EMPTY_JOB_S: Final = (60.0, 3600.0)  # between two of them, at first and at most
 _SHIP_AT_PCT: Final = 15.0  # toner: booths.md, "What breaks"
 _REPLACED_AT_PCT: Final = 20.0
 _STATES: Final = {3: "idle", 4: "processing", 5: "stopped"}
@@ -77,7 +73,7 @@ def find(facts: Mapping[str, FactValue], options: Options) -> Iterable[Observed]
         return
     stale = {"reasons": facts["stale_reasons"]} if facts["stale_reasons"] else {}
     found = {item.code: item for item in _toner(facts)}
-    for reason in _current(facts):
+    for reason in current_reasons(facts):
         code = code_of(reason)
         if code is not None and not _contradicted(code, facts):
             found[code] = Observed(code, {"reason": reason} if code == "other" else found.get(code, Observed(code)).detail)
@@ -97,15 +93,6 @@ def _contradicted(code: str, facts: Mapping[str, FactValue]) -> bool:
         return facts["present"] is True  # plugged in: SNMP knows less
     level_pct = facts["toner_lowest_pct"]
     return code == "toner-low" and isinstance(level_pct, int | float) and level_pct > _REPLACED_AT_PCT
-
-
-def _current(facts: Mapping[str, FactValue]) -> list[str]:
-    stale = _listed(facts["stale_reasons"])
-    return [reason for reason in _listed(facts["reasons"]) if reason not in stale]
-
-
-def _listed(value: FactValue) -> list[str]:
-    return value.split(",") if isinstance(value, str) else []
 
 
 def _toner(facts: Mapping[str, FactValue]) -> list[Observed]:
@@ -131,7 +118,7 @@ class DocumentPrinterSource:
         self._interval_s = options.poll_s
         self._codes: tuple[frozenset[str], float] = (frozenset(), 0.0)  # what is wrong, and since when
         self._session = surroundings.session
-        self._empty_job = _EmptyJob()
+        self._empty_job = EmptyJob()
         surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -190,14 +177,14 @@ class DocumentPrinterSource:
     async def _ask_printer(self, look: Look, facts: Mapping[str, FactValue]) -> None:
         """CUPS learns that paper was filled in while a job runs, and no citizen's job may wait for that: an empty one does. Once
         it is through, its reasons are as old as the fault."""
-        hands = any(code_of(reason) in HANDS for reason in _current(facts))
+        hands = any(code_of(reason) in HANDS for reason in current_reasons(facts))
         if not self._empty_job.due(look, hands=hands) or not self._options.empty_job:
             return
         with self._session.taken() as ours:
             if ours:
                 with contextlib.suppress(IppFailed):
                     async with converse(self._address, self._resolve, _ASK_S) as scheduler:
-                        self._empty_job.sent(await scheduler.print_raw(_EMPTY_JOB, "booth-agent"))
+                        self._empty_job.sent(await scheduler.print_raw(EMPTY_JOB, "booth-agent"))
 
     def _timed(self, look: Look, present: bool | None) -> Look:
         """With how long the current job has stood still: seen by ourselves, or by cupsd's clock where we came later.
@@ -274,43 +261,9 @@ class DocumentPrinterSource:
             self._signals.wake()
 
 
-class _EmptyJob:
-    """When an empty job is worth sending, and which one is out."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._next_s = 0.0
-        self._pause_s = _EMPTY_JOB_S[0]
-        self._stops_queue = False
-
-    def due(self, look: Look, *, hands: bool) -> bool:
-        """Whether somebody has to do something at an idle printer, by what was said last. To be called with every look."""
-        out = self.number is not None and any(job.id == self.number for job in look.jobs)
-        if not hands:
-            self._next_s, self._pause_s, self._stops_queue = 0.0, _EMPTY_JOB_S[0], False
-        elif look.queue.state == 5 and out:
-            self._stops_queue = True  # it waits for nothing, and would have the queue enabled again and again
-        if not out:
-            self.number = None
-        return hands and look.at_rest and not self._stops_queue and time.monotonic() >= self._next_s
-
-    def sent(self, number: int | None) -> None:
-        self.number = number
-        self._next_s = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, _EMPTY_JOB_S[1])
-
-
 def _is_toner(kind: str, name: str) -> bool:
     """Waste boxes and drums have levels too. Without a type, whatever is not named like one of them is toner."""
     return _TONER.search(kind) is not None and not _NO_TONER.search(kind) if kind else not _NO_TONER.search(name)
-
-
-def held_documents(facts: Mapping[str, FactValue]) -> bool:
-    """Whether somebody's document waits and nobody does: it must not come out for the next one. A page that is being printed has
-    its time, also where the session that it belongs to is over."""
-    held_s = facts["held_s"]
-    blocked = facts["state"] != "processing" or any(code_of(reason) in HANDS for reason in _current(facts))
-    return isinstance(held_s, int | float) and held_s >= (_HELD_S if blocked else _PRINTING_S)
 
 
 _RESTARTS: Final = frozenset({"queue-stopped", "job-stuck", "spool-area-full", "scheduler-down", "timed-out"})

@@ -159,9 +159,9 @@ def decide(
 
 
 def gave_up(ladder: Sequence[Remedy], patient: Patient, case: Case, finding: Finding) -> bool:
-    """Whether every rung that may cure this finding was tried in vain: now it is somebody else's."""
+    """Whether every rung that may cure this finding was tried in vain: now it is somebody else's, though it goes on slowly."""
     rungs = _rungs(ladder, finding, patient)
-    return bool(rungs) and all(_spent(remedy, case) for remedy in rungs)
+    return bool(rungs) and (case.round > 0 or all(_spent(remedy, case) for remedy in rungs))
 
 
 @dataclass(frozen=True)

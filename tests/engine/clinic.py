@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from agent.contract.health import FactValue
 from agent.engine.heal import Healer
+from agent.engine.ward import Ward
 from agent.engine.watch import Watch
 from agent.peripherals import declared
 from agent.peripherals.declaration import Signals
@@ -190,7 +191,8 @@ class Clinic:
             return Now(loop.time(), rfc3339(wall_s()))
 
         limits = Limits(self._heal.per_day, self._heal.retry_s)
-        self.healer = Healer(self.citizen, self.root, self.notebook, now, wall_s, rfc3339, limits, self._told)
+        ward = Ward(now, wall_s, rfc3339, limits, lambda cases: self.notebook.save("healing", cases))
+        self.healer = Healer(ward, self.citizen, self.root, self.notebook, now, self._told)
         for name in self.devices:
             self.watches[name] = Watch(name, kinds[name], _options(name), now, self._judged)
         self.healer.remember(self.notebook.kept, self.watches)

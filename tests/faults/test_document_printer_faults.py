@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.devices.sysfs import KernelFiles
-from agent.peripherals import document_printer
+from agent.peripherals import document_printer, printer_waiting
 from agent.peripherals.document_printer import PERIPHERAL, DocumentPrinterSource, Options
 from agent.rules.declaration import Reading
 from agent.simulator.cups import _PATH, Cups
@@ -322,7 +322,7 @@ async def refilled(b: Bench, *, in_session: bool = False) -> None:
     b.cups.change(paper="out")
     await b.cups.print_something()
     await b.until("media-empty")
-    assert not document_printer.held_documents(PERIPHERAL.all_facts(await b.read()))
+    assert not printer_waiting.held_documents(PERIPHERAL.all_facts(await b.read()))
     if not in_session:
         await b.cups.purge()
 
@@ -369,16 +369,16 @@ async def test_an_empty_job_that_stops_the_queue_is_sent_once(tmp_path: Path) ->
 
 
 async def test_a_document_that_waits_for_nobody_is_due_to_be_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document_printer, "_HELD_S", 1.0)
+    monkeypatch.setattr(printer_waiting, "_HELD_S", 1.0)
     async with bench(tmp_path) as b:
         for condition in ({"paper": "out"}, {"fails": True}):
             b.cups.change(**condition)
             await b.cups.print_something()
             async with asyncio.timeout(20):
-                while not document_printer.held_documents(PERIPHERAL.all_facts(await b.read())):
+                while not printer_waiting.held_documents(PERIPHERAL.all_facts(await b.read())):
                     await asyncio.sleep(0.1)
             await b.cups.purge()
             b.cups.change(paper="plenty", fails=False)
             await b.cups.start_queue()
             await b.until(and_=lambda reading: reading.facts["queued_jobs"] == 0)
-        assert not document_printer.held_documents(PERIPHERAL.all_facts(await b.read()))
+        assert not printer_waiting.held_documents(PERIPHERAL.all_facts(await b.read()))
