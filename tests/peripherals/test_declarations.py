@@ -194,3 +194,11 @@ def test_a_new_peripheral_is_one_file_that_nothing_lists(tmp_path: Path) -> None
     assert toy.finding_kinds[found.code].severity == "info"
     assert {"no-device", "not-responding", "wedged", "probe-failed", "asleep"} == set(toy.finding_kinds)
     assert toy.finding_kinds["not-responding"].text.fr == "Le jouet ne répond pas : éteignez puis rallumez."
+
+
+def test_what_the_booth_does_by_itself_stands_on_the_page_of_each_finding_that_it_may_cure() -> None:
+    for kind in declared().values():
+        cured = frozenset().union(*(remedy.cures for remedy in kind.ladder))
+        for code in kind.finding_kinds:
+            text = (RUNBOOK / kind.kind / f"{code}.md").read_text()
+            assert ("## What the booth does" in text) == (code in cured), f"{kind.kind}/{code}"
