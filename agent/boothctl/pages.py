@@ -29,7 +29,9 @@ def booth_page(booth: BoothPicture) -> str:
     for name in sorted(booth.health):
         health = booth.health[name]
         findings = ", ".join(finding["code"] for finding in health["findings"])
-        rows.append((name, health["status"], health["since"], findings or "–"))
+        healing = health["healing"]
+        now = f" (now: {printable(healing['remedy'])}, attempt {healing['attempt']})" if healing else ""
+        rows.append((name, health["status"], health["since"], (findings or "–") + now))
     return "\n".join([*lines, "", _columns(rows)])
 
 
@@ -48,10 +50,12 @@ def _alarms(booth: BoothPicture) -> str:
 
 def _alarm_lines(peripheral: str, code: str, alarm: dict[str, Any]) -> list[str]:
     part = f"  part: {printable(alarm['part'])}" if alarm["part"] else ""
+    tried = ", ".join(printable(f"{item['remedy']} {item['outcome']} {item['at']}") for item in alarm["tried"])
     return [
         f"ALARM     {peripheral}/{code}  {alarm['severity']} since {alarm['since']}  fix by {alarm['fix_by']}{part}",
         f"          {printable(alarm['text']['fr'])}",
         f"          {printable(alarm['text']['en'])}  (runbook: {printable(alarm['runbook'])})",
+        *([f"          tried: {tried}"] if tried else []),
     ]
 
 

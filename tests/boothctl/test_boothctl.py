@@ -224,6 +224,23 @@ async def until(condition: Any, patience_s: float = 30.0) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_show_tells_what_was_tried_and_what_is_being_tried(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        tried = [{"remedy": remedy, "at": WHEN, "outcome": "failed"} for remedy in ("reopen", "usb-rebind")]
+        say(w, "70-0001", "state", state())
+        say(w, "70-0001", "alarm/receipt-printer/not-responding", alarm(code="not-responding", tried=tried))
+        say(w, "70-0001", "health/receipt-printer", {
+            "peripheral": "receipt-printer", "kind": "receipt-printer", "slot": "usb-1.2", "status": "fault",
+            "findings": [{"code": "not-responding", "severity": "fault", "fix_by": "shopkeeper", "since": WHEN, "detail": {}}],
+            "facts": {}, "device": {"vendor": None, "product": None, "serial": None}, "since": WHEN, "checked_at": None,
+            "healing": {"remedy": "usb-reset", "rung": 3, "attempt": 1, "since": WHEN},
+        }).wait_for_publish(20)  # fmt: skip
+        page = await boothctl(tmp_path, "show", "70-0001", "--broker", f"mqtt://127.0.0.1:{w.broker.port}")
+        assert f"          tried: reopen failed {WHEN}, usb-rebind failed {WHEN}\n" in page.out
+        assert "not-responding (now: usb-reset, attempt 1)" in page.out
+        w.observer.problems.clear()  # what the test says expires not
+
+
 # --- a booth is not to be trusted with a technician's terminal ---
 
 
@@ -233,7 +250,9 @@ async def test_nothing_that_a_booth_says_can_command_the_terminal(tmp_path: Path
         text = f"é{EVIL}x"
         finding = {"code": "media-empty", "severity": "fault", "fix_by": "auto", "since": WHEN, "detail": {"text": text}}
         say(w, "70-0001", "state", state(agent=text, session=text, boot_id=text))
-        say(w, "70-0001", "alarm/receipt-printer/media-empty", alarm(part=text, runbook=text, text={"fr": text, "en": text}))
+        tried = [{"remedy": "usb-reset", "at": WHEN, "outcome": text}]
+        hostile = alarm(part=text, runbook=text, tried=tried, text={"fr": text, "en": text})
+        say(w, "70-0001", "alarm/receipt-printer/media-empty", hostile)
         say(w, "70-0001", "health/receipt-printer", {
             "peripheral": "receipt-printer", "kind": "receipt-printer", "slot": text, "status": "fault", "findings": [finding],
             "facts": {"paper": text, text: text}, "device": {"vendor": text, "product": text, "serial": text},
