@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
 
     probe = acts.add_parser("probe", help="one reading of each peripheral, without a broker")
     probe.add_argument("peripheral", nargs="?", metavar="PERIPHERAL", help="only this one")
-    probe.add_argument("--json", action="store_true", help="one object, or a list of them where no PERIPHERAL is named")
+    how = probe.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="one object, or a list of them where no PERIPHERAL is named")
+    how.add_argument("--slots", action="store_true", help="what belongs in slots.toml, as it is plugged together now")
     _add_config(probe)
     probe.add_argument("--state-dir", type=Path, metavar="DIR", help="whose disk to judge (else STATE_DIRECTORY)")
     _add_runtime_dir(probe)
@@ -140,7 +142,7 @@ def _probe(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(readings if options.peripheral is None else readings[0], ensure_ascii=False, indent=1))
     else:
-        print(probe.table(readings))
+        print(probe.slots(settings, readings) if options.slots else probe.table(readings))
     return EXIT_DONE
 
 

@@ -1,11 +1,14 @@
 """One reading of each peripheral, without a broker session: what an installer looks at first."""
 
 import asyncio
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.contract.typed import plain
+from agent.contract.words import is_loopback
+from agent.devices.ipp import QueueAddress
 from agent.devices.workers import Workers
 from agent.engine.payloads import health_of
 from agent.engine.watch import Watch
@@ -55,6 +58,32 @@ def table(results: list[dict[str, Any]]) -> str:
         lines += [f"    ! {finding['severity']} {finding['code']}{_detail(finding['detail'])}" for finding in result["findings"]]
         lines += [f"    {name} = {'–' if value is None else value}" for name, value in result["facts"].items()]
     return "\n".join(lines)
+
+
+def slots(settings: Settings, results: list[dict[str, Any]]) -> str:
+    """`slots.toml` as this booth is plugged together now: what root may do something about, and where."""
+    tables: dict[str, dict[str, object]] = {name: {} for name in ("usb", "queues", "interfaces", "units", "boards")}
+    options = {item.name: item.options for item in settings.peripherals}
+    for result in results:
+        name, slot = result["peripheral"], result["slot"] or ""
+        if slot.startswith("usb-"):
+            tables["usb"][name] = slot
+        match result["kind"]:
+            case "document-printer":
+                queue = QueueAddress.parse(options[name].device)
+                if is_loopback(queue.host):
+                    tables["queues"][name] = queue.path.rpartition("/")[2]
+            case "network" if slot:
+                tables["interfaces"][name] = slot
+            case "kiosk" if options[name].unit:
+                tables["units"][name] = options[name].unit
+            case "board":
+                tables["boards"][name] = []
+    return "\n".join(
+        line
+        for table, entries in tables.items()
+        for line in (f"[{table}]", *(f"{name} = {json.dumps(entry)}" for name, entry in entries.items()))
+    )
 
 
 def _detail(detail: dict[str, Any]) -> str:
