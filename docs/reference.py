@@ -34,9 +34,9 @@ declarations in `agent/peripherals/`; neither is edited by hand.
 - *Findings* are what can be wrong. One is believed when it has been seen for the first time under *believed*, and gone when it
   has not been seen for the second; *at once* where the device or the kernel states it itself. The severity is the usual one:
   where the facts decide otherwise, the code's page of the runbook says so.
-- *Remedies* are what the booth tries about its findings before it calls somebody, from top to bottom ([healing.md](healing.md)). One is
-  tried once its finding has lasted for the *patience*; a probe decides after it has *settled*. All but those marked wait for the end
-  of a citizen's session, and hold the session lock.
+- *Remedies* are what the booth tries about its findings before it calls somebody, from top to bottom ([healing.md](healing.md)).
+  One is tried once its finding has lasted for the *patience*; a probe decides after it has *settled*. All but those marked wait
+  for the end of a citizen's session, and hold the session lock.
 """
 _WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
