@@ -9,11 +9,11 @@ PYTHON ?= python3
 # What `make run` and everything else needs from the system; apt is asked only for what is missing.
 BUILD_PACKAGES := python3 python3-venv python3-dev gcc linux-libc-dev pkg-config libsystemd-dev libsane-dev
 BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
-TEST_PACKAGES  := alsa-utils cups-ipp-utils faketime iproute2 openssl sane-utils strace
+TEST_PACKAGES  := alsa-utils cups-ipp-utils faketime iproute2 openssl sane-utils strace systemd
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
-.PHONY: help setup run test test-system check bench lock schema runbook reference clean
+.PHONY: help setup run test test-system check bench install uninstall wheels lock schema runbook reference clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -48,7 +48,8 @@ check: setup ## types, lint, import rules, units, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	shellcheck --shell=sh provisioning/system-packages systemd/check .ci/run tests/virtual_booth/guest/build.sh
+	shellcheck --shell=sh provisioning/system-packages provisioning/installed-files provisioning/*.sh systemd/check .ci/run \
+	    tests/virtual_booth/guest/build.sh
 	sh systemd/check
 	$(BIN)/python -m agent.contract.schema --check docs/contract.schema.json
 	$(BIN)/python docs/runbook/index.py --check
@@ -59,6 +60,15 @@ bench: setup ## measure, compare with a peer, and write docs/performance.md
 	test -x $(VENV)/peers/bin/python || $(PYTHON) -m venv $(VENV)/peers
 	$(VENV)/peers/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peers.lock
 	$(BIN)/python -m tests.bench $(ARGS)
+
+install: ## on this machine, as root, or into DESTDIR=DIR; without a network with WHEELS=DIR
+	@sh provisioning/install.sh
+
+uninstall: ## all of it, with DESTDIR= as above; KEEP=1 leaves configuration and state
+	@sh provisioning/uninstall.sh
+
+wheels: ## what installing without a network needs, into WHEELS=DIR
+	@sh provisioning/wheels.sh
 
 schema: setup ## write docs/contract.schema.json from the types
 	$(BIN)/python -m agent.contract.schema docs/contract.schema.json

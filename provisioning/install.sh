@@ -1,0 +1,114 @@
+#!/bin/sh
+# Install the booth agent on this machine, as root: `make install`. Again, for a new version or after a change of a file here.
+#
+#   DESTDIR=DIR   into a tree that becomes a booth's root later; nothing is started, and no user is made: systemd-sysusers and
+#                 systemd-tmpfiles do that when the booth boots. Enable the units there (docs/operations.md).
+#   WHEELS=DIR    without a network, from a folder that `make wheels` has filled
+#   PYTHON=FILE   the booth's Python, if not /usr/bin/python3
+#
+# Configuration that is there is never touched.
+set -eu
+umask 022
+
+absolute() { case $1 in '' | /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+root=$(absolute "${DESTDIR:-}")
+wheels=$(absolute "${WHEELS:-}")
+python=${PYTHON:-/usr/bin/python3}
+place=/opt/booth-agent
+fresh=$root$place.new
+cd "$(dirname "$0")/.."
+
+if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
+    echo "Installing needs root: run this as root, or into a folder with DESTDIR=DIR." >&2
+    exit 1
+fi
+
+# --- what the machine lacks ---
+sh provisioning/system-packages python3 python3-venv
+[ -n "$root" ] || sh provisioning/system-packages dbus libsane1 cups-daemon cups-client alsa-utils
+
+work=$(mktemp -d)
+trap 'rm -rf "$work" "$fresh"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# --- the wheels: pinned, with their hashes where they come from the network ---
+if [ -z "$wheels" ]; then
+    wheels=$work/wheels
+    WHEELS=$wheels PYTHON=$python sh provisioning/wheels.sh
+fi
+for lock in build booth; do
+    sed -e '/^ *--hash=/d' -e 's/ *\\$//' "requirements/$lock.lock" > "$work/$lock.txt"
+done
+"$python" -m venv "$work/venv"
+pip() { "$work/venv/bin/python" -m pip --quiet --disable-pip-version-check "$@" --no-index --find-links "$wheels"; }
+pip install -r "$work/build.txt"
+# From a copy: the sources may be read-only, and building writes beside them. A booth has no use for the simulator.
+mkdir "$work/source"
+cp -R agent setup.cfg pyproject.toml README.md LICENSE "$work/source"
+rm -rf "$work/source/agent/simulator"
+pip wheel --no-deps --no-build-isolation --wheel-dir "$work" "$work/source"
+
+# --- the virtual environment: beside the old one, which works until the new one is whole ---
+rm -rf "$fresh"
+mkdir -p "$root/opt"
+"$python" -m venv --without-pip --prompt booth-agent "$fresh"
+pip --python "$fresh/bin/python" install --no-compile --no-deps -r "$work/booth.txt"
+pip --python "$fresh/bin/python" install --no-compile --no-deps --find-links "$work" booth-agent
+# Programs and pyvenv.cfg name the folder in which they were made.
+"$python" - "$fresh" "$place" << 'END'
+import pathlib, sys
+made, place = (name.encode() for name in sys.argv[1:])
+folder = pathlib.Path(sys.argv[1])
+for file in (folder / "pyvenv.cfg", *(folder / "bin").iterdir()):
+    if not file.is_symlink() and made in (text := file.read_bytes()):
+        file.write_bytes(text.replace(made, place))
+END
+# Compiled here: a unit cannot write there. The files are named as they will be, for tracebacks.
+"$fresh/bin/python" -m compileall -q -s "$fresh" -p "$place" "$fresh/lib"
+rm -rf "$root$place.old"
+[ ! -e "$root$place" ] || mv "$root$place" "$root$place.old"
+mv "$fresh" "$root$place"
+rm -rf "$root$place.old"
+
+# --- the system's files ---
+sh provisioning/installed-files | while read -r source target; do
+    install -D -m 0644 "$source" "$root$target"
+done
+
+# --- the configuration, where there is none ---
+configured=yes
+[ -d "$root/etc/booth-agent" ] || install -d -m 0750 "$root/etc/booth-agent"
+if [ ! -e "$root/etc/booth-agent/agent.toml" ]; then
+    configured=no
+    install -m 0644 provisioning/agent.toml "$root/etc/booth-agent/agent.toml"
+fi
+[ -e "$root/etc/booth-agent/slots.toml" ] || install -m 0644 provisioning/slots.toml "$root/etc/booth-agent/slots.toml"
+
+[ -z "$root" ] || exit 0
+
+# --- this machine: user, groups, folders, devices, units ---
+systemd-sysusers booth-agent.conf
+systemd-tmpfiles --create booth-agent.conf
+sockets=$(cd systemd && echo booth-act-*.socket)
+if [ ! -d /run/systemd/system ]; then
+    # An image that is made in a chroot.
+    # shellcheck disable=SC2086  # a list of words, on purpose
+    SYSTEMD_OFFLINE=1 systemctl --quiet enable booth-agent.service $sockets
+    exit 0
+fi
+udevadm control --reload
+for subsystem in usb usbmisc tty video4linux leds gpio; do
+    udevadm trigger --action=add --subsystem-match="$subsystem"
+done
+systemctl daemon-reload
+# shellcheck disable=SC2086
+systemctl --quiet enable booth-agent.service $sockets
+# shellcheck disable=SC2086
+systemctl restart $sockets
+systemctl try-restart booth-light.service
+if [ "$configured" = yes ]; then
+    systemctl reset-failed booth-agent.service 2> /dev/null || true
+    systemctl restart booth-agent.service
+else
+    echo "Installed. Now write /etc/booth-agent/agent.toml and slots.toml, then: systemctl start booth-agent"
+fi
