@@ -1,0 +1,186 @@
+"""`make install` and `make uninstall` into a folder: everything in its place, twice the same, and nothing left."""
+
+import marshal
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+HOUSE = Path(__file__).parents[1]
+PLACE = Path("opt/booth-agent")
+OWN_VARIABLES = ("DESTDIR", "WHEELS", "KEEP", "PYTHON", "MAKEFLAGS")
+DEADLINE_S = 300  # the first time, pip asks the registry
+
+for needed in ("/usr/bin/python3", "/usr/bin/make"):
+    if not Path(needed).exists():
+        pytest.skip(f"{needed} is missing", allow_module_level=True)
+
+
+def make(target: str, **variables: object) -> str:
+    """Never without DESTDIR or WHEELS: this machine is no booth."""
+    assert variables.keys() & {"DESTDIR", "WHEELS"}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--silent", target, *(f"{name}={value}" for name, value in variables.items())],
+        cwd=HOUSE, capture_output=True, text=True, timeout=DEADLINE_S, check=False,
+        env={name: value for name, value in os.environ.items() if name not in OWN_VARIABLES},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheels")
+    try:
+        make("wheels", WHEELS=folder)
+    except AssertionError as error:
+        if re.search("Connection|Temporary failure|No matching distribution|Could not fetch", str(error)):
+            pytest.skip("the package registry cannot be reached")
+        raise
+    return folder
+
+
+@pytest.fixture(scope="module")
+def booth(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tree with somebody else's files, after `make install`."""
+    root = tmp_path_factory.mktemp("booth")
+    for name in ("etc/systemd/system/cups.service.d/other.conf", "etc/udev/rules.d/99-com.rules", "var/lib/other/file"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    sources = listing(HOUSE, top_only=True)
+    make("install", DESTDIR=root, WHEELS=wheels)
+    assert listing(HOUSE, top_only=True) == sources, "building left something beside the sources"
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def copy(booth: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(booth, tmp_path / "booth", symlinks=True))
+
+
+def listing(folder: Path, *, top_only: bool = False) -> set[str]:
+    entries = folder.iterdir() if top_only else folder.rglob("*")
+    return {str(entry.relative_to(folder)) for entry in entries if entry.name != ".coverage"}
+
+
+def installed_files() -> dict[Path, str]:
+    lines = subprocess.run(["sh", HOUSE / "provisioning/installed-files"], capture_output=True, text=True, check=True).stdout
+    return {HOUSE / source: target.lstrip("/") for source, target in map(str.split, lines.splitlines())}
+
+
+def test_every_file_is_in_its_place(booth: Path) -> None:
+    files = installed_files()
+    for folder in ("systemd", "udev"):
+        ours = {file for file in (HOUSE / folder).rglob("*") if file.is_file() and file.name != "check"}
+        assert ours == {file for file in files if file.is_relative_to(HOUSE / folder)}
+    for source, target in files.items():
+        assert (booth / target).read_bytes() == source.read_bytes()
+        assert (booth / target).stat().st_mode & 0o777 == 0o644
+    assert (booth / "etc/booth-agent").stat().st_mode & 0o777 == 0o750
+    for name in ("agent.toml", "slots.toml"):
+        assert (booth / "etc/booth-agent" / name).read_bytes() == (HOUSE / "provisioning" / name).read_bytes()
+        assert (booth / "etc/booth-agent" / name).stat().st_mode & 0o777 == 0o644
+
+
+def test_every_program_of_a_unit_is_there(booth: Path) -> None:
+    units = booth / "etc/systemd/system"
+    programs = {
+        program
+        for unit in units.glob("booth-*.service")
+        for program in re.findall(r"^Exec\w+=-?(/opt\S+)", unit.read_text(), re.MULTILINE)
+    }
+    assert {Path(program).name for program in programs} == {"booth-agent", "booth-light", "booth-act"}
+    for name in ("booth-agent", "booth-act", "booth-light", "booth-session", "boothctl"):
+        program = booth / PLACE / "bin" / name
+        assert program.read_text().startswith("#!/opt/booth-agent/bin/python\n")
+        assert program.stat().st_mode & 0o777 == 0o755
+        called = subprocess.run(
+            [booth / PLACE / "bin/python", "-I", program, "--help"], capture_output=True, timeout=60, check=False
+        )
+        assert called.returncode == 0, called.stderr
+
+
+def test_nothing_in_it_remembers_where_it_was_made(booth: Path) -> None:
+    names = (str(booth).encode(), b"booth-agent.new")
+    for file in (booth / PLACE).rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            text = file.read_bytes()
+            assert not [name for name in names if name in text], file
+            assert file.name != "direct_url.json"
+    assert (booth / PLACE / "bin/python").resolve() == Path("/usr/bin/python3").resolve()
+
+
+def test_it_is_compiled_for_its_place_and_without_the_simulator(booth: Path) -> None:
+    packages = next((booth / PLACE / "lib").glob("python3*/site-packages"))
+    sources = list((packages / "agent").rglob("*.py"))
+    assert len(sources) > 100
+    assert not (packages / "agent/simulator").exists()
+    for source in sources:
+        compiled = list((source.parent / "__pycache__").glob(f"{source.stem}.cpython-*.pyc"))
+        assert len(compiled) == 1, source
+    code = marshal.loads(next(packages.glob("agent/privileged/__pycache__/usb.*.pyc")).read_bytes()[16:])
+    assert isinstance(code, CodeType)
+    assert code.co_filename == f"/{packages.relative_to(booth)}/agent/privileged/usb.py"
+
+
+def test_the_libraries_are_those_of_the_lock_file_and_no_others(booth: Path) -> None:
+    packages = next((booth / PLACE / "lib").glob("python3*/site-packages"))
+    found = dict(
+        re.findall(r"^(?:Name|Version): (\S+)", file.read_text(), re.MULTILINE)[:2]
+        for file in packages.glob("*.dist-info/METADATA")
+    )
+    lock = dict(re.findall(r"^([\w.-]+)==(\S+)(?! ; sys)", (HOUSE / "requirements/booth.lock").read_text(), re.MULTILINE))
+    del found["booth-agent"]
+    lock.pop("colorama", None)  # for Windows
+    assert {name.lower().replace("_", "-"): version for name, version in found.items()} == lock
+
+
+def test_once_more_changes_nothing_and_keeps_the_configuration(copy: Path, wheels: Path) -> None:
+    before = listing(copy)
+    (copy / "etc/booth-agent/agent.toml").write_text("# mine\n")
+    (copy / "etc/booth-agent/slots.toml").write_text("# mine\n")
+    (copy / PLACE / "bin/left-by-an-older-version").touch()
+    make("install", DESTDIR=copy, WHEELS=wheels)
+    assert listing(copy) == before
+    for name in ("agent.toml", "slots.toml"):
+        assert (copy / "etc/booth-agent" / name).read_text() == "# mine\n"
+
+
+def test_uninstalled_nothing_is_left(copy: Path) -> None:
+    for name in ("var/lib/booth-agent/store.db", "var/lib/booth-acts/reboot", "etc/booth-agent/booth.key"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).touch()
+    wants = copy / "etc/systemd/system/sockets.target.wants"
+    wants.mkdir()
+    (wants / "booth-act-reboot.socket").symlink_to("/etc/systemd/system/booth-act-reboot.socket")
+    make("uninstall", DESTDIR=copy)
+    left = {name for name in listing(copy) if not (copy / name).is_dir() or (copy / name).is_symlink()}
+    assert left == {"etc/systemd/system/cups.service.d/other.conf", "etc/udev/rules.d/99-com.rules", "var/lib/other/file"}
+    assert not [name for name in listing(copy) if "booth" in name]
+    make("uninstall", DESTDIR=copy)  # where nothing is left to do
+
+
+def test_uninstalled_but_for_configuration_and_state(copy: Path) -> None:
+    (copy / "var/lib/booth-agent").mkdir()
+    (copy / "var/lib/booth-agent/store.db").touch()
+    make("uninstall", DESTDIR=copy, KEEP=1)
+    left = {name for name in listing(copy) if "booth" in name and not (copy / name).is_dir()}
+    assert left == {"etc/booth-agent/agent.toml", "etc/booth-agent/slots.toml", "var/lib/booth-agent/store.db"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("systemd-tmpfiles") is None, reason="needs root and systemd's own programs")
+def test_the_first_boot_makes_the_user_and_gives_it_the_keys(copy: Path) -> None:
+    (copy / "etc/booth-agent/booth.key").touch(0o600)
+    subprocess.run(["systemd-sysusers", f"--root={copy}", "booth-agent.conf"], check=True, capture_output=True, timeout=60)
+    subprocess.run(["systemd-tmpfiles", f"--root={copy}", "--create", "booth-agent.conf"], check=True, timeout=60)
+    groups = dict(re.findall(r"^([\w-]+):[^:]*:(\d+):", (copy / "etc/group").read_text(), re.MULTILINE))
+    for name, mode, group in (("", 0o750, "booth-agent"), ("booth.key", 0o640, "booth-agent"), ("slots.toml", 0o644, None)):
+        status = (copy / "etc/booth-agent" / name).stat()
+        assert (status.st_uid, status.st_mode & 0o777) == (0, mode)
+        assert status.st_gid == (int(groups[group]) if group else 0)
