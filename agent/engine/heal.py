@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 SESSION_AGAIN_S: Final = 15.0  # nothing announces a session's end; healing begins within a minute of it
 STORED_WITHIN_S: Final = 3.0
-_REBOOTS_WITHIN_S: Final = 120.0
+_REBOOTS_WITHIN_S: Final = 30.0  # systemd ends us long before; and the watchdog waits no longer
 
 
 class Acts(Protocol):

@@ -168,11 +168,13 @@ def _summary(kind: str, value: Any) -> str:
         case "state":
             return str(value["state"])
         case "health":
-            return " ".join((value["status"], *(finding["code"] for finding in value["findings"])))
+            healing = (f"({value['healing']['remedy']} …)",) if value["healing"] else ()
+            return " ".join((value["status"], *(finding["code"] for finding in value["findings"]), *healing))
         case "alarm":
             return f"{value['severity']}, {value['fix_by']}: {value['text']['fr']}"
         case "event":
-            words = (f"#{value['seq']}", value["peripheral"], value["code"], value["data"].get("change"))
+            said = (value["data"].get(key) for key in ("change", "remedy", "outcome"))
+            words = (f"#{value['seq']}", value["peripheral"], value["code"], *said)
             return " ".join(str(word) for word in words if word)
         case "meta":
             return f"agent {value['agent']}, {', '.join(value['peripherals'])}"

@@ -194,6 +194,14 @@ def test_no_bytes_at_all_can_stop_a_technicians_tool(topic: str, payload: bytes)
         ("led", "your-turn", "61-0007/led  your-turn"),
         ("service/print", "down", "61-0007/service/print  down"),
         ("health/receipt-printer", HEALTH, "61-0007/health/receipt-printer  fault media-empty"),
+        (
+            "health/receipt-printer", HEALTH | {"healing": {"remedy": "usb-reset", "rung": 3, "attempt": 1, "since": WHEN}},
+            "61-0007/health/receipt-printer  fault media-empty (usb-reset …)",
+        ),
+        (
+            "event/heal", EVENT | {"class": "heal", "data": {"remedy": "usb-reset", "outcome": "cured"}},
+            "61-0007/event/heal  #7 receipt-printer media-empty usb-reset cured",
+        ),
         ("alarm/x/media-empty", ALARM, "61-0007/alarm/x/media-empty  fault, shopkeeper: Plus de papier."),
         ("event/health", EVENT, "61-0007/event/health  #7 receipt-printer media-empty raised"),
         ("event/lifecycle", EVENT | {"peripheral": None, "data": {}}, "61-0007/event/lifecycle  #7 media-empty"),
