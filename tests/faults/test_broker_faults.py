@@ -493,7 +493,8 @@ async def test_f20_packet_loss_and_latency_raise_no_false_alarm(tmp_path: Path) 
         world(tmp_path) as w,
         ChaosProxy(w.broker.port, latency_s=0.2, jitter_s=0.15, stall_every=5, stall_s=1.2) as proxy,
     ):
-        w.config["broker"] = {"url": proxy.url, "keepalive_s": KEEPALIVE_S}
+        # The line takes up to 3 s of it; the rest is for a machine that is busy with other tests.
+        w.config["broker"] = {"url": proxy.url, "keepalive_s": 2 * KEEPALIVE_S}
         w.config["peripherals"]["network"] = {"kind": "network", "interval_s": 5.0}
         async with agent_inside(w, SimulatedMachine(tmp_path / "machine")):
             await w.until(lambda: w.observer.last("state") and w.observer.last("state")["state"] == "online", "online")
@@ -501,7 +502,7 @@ async def test_f20_packet_loss_and_latency_raise_no_false_alarm(tmp_path: Path) 
                 w.observer.publish(f"{ROOT}/cmd/locate/req", encode({"id": f"c-{number}"}))
                 await w.until(lambda number=number: w.observer.last(f"cmd/locate/c-{number}/status"), f"answer {number}")  # type: ignore[misc]
             quiet_since = proxy.chunks  # then pings alone
-            await w.until(lambda: proxy.chunks >= quiet_since + 6, "a few pings and their answers")
+            await w.until(lambda: proxy.chunks >= quiet_since + 5, "a few pings and their answers", patience_s=60)
             assert proxy.stalls >= 5
             assert proxy.connections == 1, "the connection was given up"
             assert {m.json["state"] for m in w.observer.of("state")} <= {"starting", "online"}
