@@ -110,10 +110,11 @@ class Agent:
         session = SessionLock(runtime_dir or state_dir)
         self._long_session = LongSession(session, settings.heal.longest_session_s, self._clock.mono_s, self._own_state_changed)
         heal_limits = HealLimits(settings.heal.per_day, settings.heal.retry_s)
-        ward = Ward(self._now, self._clock.wall_s, rfc3339, heal_limits, lambda cases: self._store.save("healing", cases))
-        self._healer = Healer(
-            ward, session, self._machine.acts, recorder, self._now, self._reporter.tended, enabled=settings.heal.enabled
-        )
+        ward = Ward(
+            self._now, self._clock.wall_s, rfc3339, heal_limits, lambda cases: self._store.save("healing", cases),
+            heals=settings.heal.enabled,
+        )  # fmt: skip
+        self._healer = Healer(ward, session, self._machine.acts, recorder, self._now, self._reporter.tended)
         self._reporter.care = self._healer
         self._surroundings = Surroundings(
             files=self._machine.files,

@@ -35,8 +35,8 @@ declarations in `agent/peripherals/`; neither is edited by hand.
   has not been seen for the second; *at once* where the device or the kernel states it itself. The severity is the usual one:
   where the facts decide otherwise, the code's page of the runbook says so.
 - *Remedies* are what the booth tries about its findings before it calls somebody, from top to bottom ([healing.md](healing.md)).
-  One is tried once its finding has lasted for the *patience*; a probe decides after it has *settled*. All but those marked wait
-  for the end of a citizen's session, and hold the session lock.
+  One is tried once its finding has lasted for the *patience*; a probe decides after it has *settled*. All wait for
+  the end of a citizen's session, and hold the session lock.
 """
 _WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
@@ -186,7 +186,6 @@ def _remedy(remedy: Remedy) -> tuple[str, ...]:
     limits = {
         "on USB": remedy.needs_usb,
         "once, and once in 6 h for the whole booth": remedy.reboots,
-        "also during a session": not remedy.disturbs,
     }
     return (
         remedy.name,

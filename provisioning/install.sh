@@ -106,7 +106,7 @@ systemctl --quiet enable booth-agent.service $sockets
 # shellcheck disable=SC2086
 systemctl restart $sockets
 systemctl try-restart booth-light.service
-if [ "$configured" = yes ]; then
+if [ "$configured" = yes ] && /opt/booth-agent/bin/booth-agent check-config > /dev/null 2>&1; then
     systemctl reset-failed booth-agent.service 2> /dev/null || true
     systemctl restart booth-agent.service
 else

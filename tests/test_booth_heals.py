@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.engine import heal
-from agent.peripherals import printer_waiting
 from agent.settings import Settings
 from agent.simulator.booth import SimulatedBooth
 from tests.peripherals.whole_booth import WHOLE, processes_of
@@ -110,8 +109,7 @@ async def test_a_document_is_forgotten_after_its_session_and_nobody_is_told(tmp_
         hers = await booth.cups.print_something("her form\n")
         await observer.until(lambda: observer.codes("document-printer") == ["media-empty"], "paper out")
         booth.citizen.goes()
-        patience_s = printer_waiting._HELD_S + heal.SESSION_AGAIN_S + 30
-        await observer.until(lambda: ("purge-spool", "document-printer") in booth.machine.acts.asked, "the purge", patience_s)
+        await observer.until(lambda: ("purge-spool", "document-printer") in booth.machine.acts.asked, "the purge")
         assert observer.last("led") == "your-turn"  # the paper is still out
         booth.cups.change(paper="plenty")
         await observer.until(lambda: observer.codes("document-printer") == [], "the alarm to go though nobody prints")

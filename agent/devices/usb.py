@@ -36,8 +36,9 @@ def find(files: KernelFiles, vendor_id: str, product_id: str, serial: str | None
 
 
 def in_slot(files: KernelFiles, slot: str) -> UsbDevice | None:
-    """What is plugged in at a physical port such as `usb-1.2`."""
-    return next((device for device in plugged(files) if device.slot == slot), None)
+    """What is plugged in at a physical port such as `usb-1.2`; None also where two buses have such a port in use."""
+    found = [device for device in plugged(files) if device.slot == slot]
+    return found[0] if len(found) == 1 else None
 
 
 def plugged(files: KernelFiles) -> Iterator[UsbDevice]:

@@ -34,6 +34,12 @@ class Cases:
     rebooted_s: float | None = None
     _cases: dict[str, Case] = field(default_factory=dict)
 
+    def rebooted_before(self, now_s: float) -> float | None:
+        """When the booth was rebooted last; a clock that was once ahead forbids no reboot for ever."""
+        if self.rebooted_s is not None:
+            self.rebooted_s = min(self.rebooted_s, now_s)
+        return self.rebooted_s
+
     def of(self, name: str) -> Case:
         return self._cases.get(name, Case())
 

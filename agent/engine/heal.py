@@ -8,7 +8,7 @@ crash or a reboot in the middle of a rung counts as an attempt, and no booth can
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -20,6 +20,7 @@ from agent.engine.ward import Ward, Work
 from agent.engine.watch import Watch
 from agent.peripherals.declaration import ActRefused, Chore, Run
 from agent.peripherals.surroundings import Session
+from agent.rules.declaration import Observed
 from agent.rules.health import Finding, Now
 from agent.rules.ladder import Outcome, Try
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SESSION_AGAIN_S: Final = 15.0  # nothing announces a session's end; healing begins within a minute of it
 STORED_WITHIN_S: Final = 3.0
+_HER_TURN_S: Final = 1.0  # the lock is free for so long after each hold: a citizen who waits looks ten times a second
 _REBOOTS_WITHIN_S: Final = 30.0  # systemd ends us long before; and the watchdog waits no longer
 
 
@@ -68,8 +70,6 @@ class Healer:
         memory: Memory,
         now: Callable[[], Now],
         changed: Callable[[str], None],
-        *,
-        enabled: bool = True,
     ) -> None:
         self._ward = ward
         self._session = session
@@ -77,8 +77,7 @@ class Healer:
         self._memory = memory
         self._now = now
         self._changed = changed
-        self._enabled = enabled
-        self._healing: dict[str, tuple[Healing, bool]] = {}  # and whether it disturbs
+        self._healing: dict[str, Healing] = {}
         self._woken = asyncio.Event()
 
     # --- life ---
@@ -90,13 +89,11 @@ class Healer:
 
     async def run(self) -> None:
         """Until cancelled."""
-        if not self._enabled:
-            return
         while True:
             self._woken.clear()
             work, wait_s = self._ward.due()
-            possible = self._first_possible(work)
-            if possible is not None and await self._do(possible):
+            if work and not self._session.held() and await self._do(work[0]):
+                await asyncio.sleep(_HER_TURN_S)
                 continue
             if work:
                 wait_s = min(wait_s, SESSION_AGAIN_S)
@@ -113,13 +110,12 @@ class Healer:
 
     def healing(self, name: str) -> Healing | None:
         """The remedy that runs now."""
-        healing, _ = self._healing.get(name, (None, False))
-        return healing
+        return self._healing.get(name)
 
     @property
     def working(self) -> bool:
-        """Whether one runs that a person would notice: nobody should unplug anything."""
-        return any(disturbs for _, disturbs in self._healing.values())
+        """Whether one runs: nobody should unplug anything."""
+        return bool(self._healing)
 
     def tried(self, name: str, code: str) -> list[Tried]:
         """What was tried about a finding since it began to be healed."""
@@ -131,35 +127,31 @@ class Healer:
 
     # --- doing it ---
 
-    def _first_possible(self, work: Sequence[Work]) -> Work | None:
-        """The first thing that no citizen forbids."""
-        if any(item.disturbs for item in work) and self._session.held():
-            return next((item for item in work if not item.disturbs), None)
-        return next(iter(work), None)
-
     async def _do(self, work: Work) -> bool:
-        """False where a citizen was faster."""
-        watch = work.watch
-        shared_s = work.longest_s + watch.peripheral.deadline_s
+        """False where a citizen was faster, or nothing was to be done after all."""
         # The device before the session: a check that is under way must not use up the citizen's minute.
-        async with watch.held(work.longest_s):
-            with self._session.taken(shared_s) if work.disturbs else contextlib.nullcontext(True) as ours:
-                if ours:
-                    await (self._tidy(watch, work.step) if isinstance(work.step, Chore) else self._heal(watch, work.step))
-        return ours
+        async with work.watch.held(work.longest_s):
+            with self._session.taken() as ours:
+                if not ours or not self._ward.still_due(work):
+                    return False
+                if isinstance(work.step, Chore):
+                    await self._tidy(work.watch, work.step)
+                else:
+                    await self._heal(work.watch, work.step)
+        return True
 
     async def _tidy(self, watch: Watch, chore: Chore) -> None:
-        outcome = await self._attempt(watch, chore.run, chore.deadline_s)
-        self._ward.tidied(watch.name, chore)
-        if outcome is not None:
-            log.warning("%s was not done: %s", chore.name, outcome, extra={"peripheral": watch.name})
+        refusal = await self._attempt(watch, chore.run, chore.deadline_s)
+        self._ward.tidied(watch.name, chore, done=refusal is None)
+        # What root will not do is a fault of the booth's, and says nothing of a session but once.
+        watch.note(None if refusal is None else Observed("access-denied", {"act": chore.name, "reason": refusal}))
         await watch.look()
 
     async def _heal(self, watch: Watch, step: Try) -> None:
         remedy, name = step.remedy, watch.name
-        case = self._ward.begun(name, step)
+        self._ward.begun(name, step)
         stored = await self._memory.flushed(STORED_WITHIN_S)
-        self._healing[name] = (Healing(remedy.name, step.rung, step.attempt, self._now().wall), remedy.disturbs)
+        self._healing[name] = Healing(remedy.name, step.rung, step.attempt, self._now().wall)
         self._changed(name)
         log.info("%s for %s", remedy.name, step.code, extra={"peripheral": name})
         try:
@@ -170,13 +162,13 @@ class Healer:
                 outcome, reason = await self._judged_attempt(watch, step)
         finally:
             del self._healing[name]
-        self._ward.put(name, case.ended(outcome))
+        self._ward.ended(name, step, outcome)
         data = {"rung": step.rung, "attempt": step.attempt} | ({"reason": reason} if reason else {})
         self._say(name, step.code, remedy.name, outcome, data)
         self._changed(name)
 
     async def _judged_attempt(self, watch: Watch, step: Try) -> tuple[Outcome, str | None]:
-        remedy = step.remedy
+        remedy, before = step.remedy, frozenset(finding.code for finding in watch.judgement.findings)
         reason = await self._attempt(watch, remedy.run, remedy.deadline_s)
         if reason is None and remedy.reboots:
             await asyncio.sleep(_REBOOTS_WITHIN_S)  # and is ended with us; the probe after the next start decides
@@ -184,7 +176,8 @@ class Healer:
         if reason is None or reason == "timed-out":
             await asyncio.sleep(remedy.settle_s)
         seen = await watch.look()
-        if seen is not None and step.code not in seen and not watch.reading.unreadable:
+        good = seen is not None and watch.reading.unreadable is None and step.code not in seen
+        if seen is not None and good and not self._ward.worse(watch, before, seen):
             return "cured", reason
         if reason is None:
             return "failed", None if seen is not None else "not-probed"

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.contract.typed import Invalid, build
 from agent.contract.words import FixBy, Severity, Status
+from agent.engine.watch import Port
 from agent.rules.alarms import Alarm
 from agent.rules.health import Finding, Judgement
 
@@ -44,7 +45,7 @@ class Remembered:
     judgements: Mapping[str, Judgement] = field(default_factory=dict)
     alarms: tuple[_SavedAlarm, ...] = ()
     clearing: tuple[tuple[str, str], ...] = ()
-    ports: Mapping[str, str] = field(default_factory=dict)  # where each device was plugged in
+    ports: Mapping[str, Port] = field(default_factory=dict)  # where each device was plugged in
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> "Remembered":
@@ -58,9 +59,9 @@ class Remembered:
         clearing: tuple[tuple[str, ...], ...] = ()
         with contextlib.suppress(Invalid):
             clearing = build(tuple[tuple[str, ...], ...], state.get("clearing", []))
-        ports: dict[str, str] = {}
+        ports: dict[str, Port] = {}
         with contextlib.suppress(Invalid):
-            ports = build(dict[str, str], state.get("ports", {}))
+            ports = build(dict[str, Port], state.get("ports", {}))
         judgements = {
             name: Judgement(
                 judgement.status,

@@ -100,7 +100,8 @@ class Reporter:
         self._watches = dict(watches)
         for name, watch in watches.items():
             watch.judgement = remembered.judgements.get(name, watch.judgement)
-            watch.port = remembered.ports.get(name)  # devices are replaced while the power is off
+            port = remembered.ports.get(name)  # devices are replaced while the power is off
+            watch.port = port if port is not None and port.device == watch.device else None
         now_s = self._now().mono_s
         for peripheral, code in remembered.clearing:
             self._say_alarm(Step("cleared", Alarm(peripheral, code, "warning", "nobody", "", now_s)))
@@ -163,7 +164,7 @@ class Reporter:
             self._say_health(watch)
             self._recorder.save("judgements", Remembered.of_judgements({w.name: w.judgement for w in self._watches.values()}))
         if watch.identity != self._identities.get(watch.name):
-            self._recorder.save("ports", {name: other.port for name, other in self._watches.items() if other.port})
+            self._recorder.save("ports", {name: plain(other.port) for name, other in self._watches.items() if other.port})
             self._say_meta()
         if news or changes or self._clock_word() != self._said_clock:
             self._refresh()
@@ -172,7 +173,7 @@ class Reporter:
         """A remedy for this peripheral began or ended."""
         self._say_health(self._watches[name])
         for alarm in self._alarms.values():
-            if alarm.peripheral == name and alarm.raised:
+            if alarm.peripheral == name and alarm.raised and self.care.healing(name) is None:
                 self._say_alarm(Step("changed", alarm))
         self._refresh()
 

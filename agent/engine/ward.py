@@ -1,7 +1,7 @@
 """Which peripheral needs which remedy or chore, now; and what was done for each before."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent.contract.alarm import Tried
@@ -14,6 +14,7 @@ from agent.rules.ladder import (
     Attempt,
     Case,
     Limits,
+    Outcome,
     Patient,
     Seen,
     Try,
@@ -36,10 +37,6 @@ class Work:
     step: Try | Chore
 
     @property
-    def disturbs(self) -> bool:
-        return isinstance(self.step, Chore) or self.step.remedy.disturbs
-
-    @property
     def longest_s(self) -> float:
         """Without the probe that follows."""
         return self.step.deadline_s if isinstance(self.step, Chore) else self.step.remedy.deadline_s + self.step.remedy.settle_s
@@ -47,7 +44,7 @@ class Work:
 
 class Ward:
     """`wall_s` never goes below the clock's floor; `timestamp` writes such a time for a reader. `keep` stores what has to outlive
-    a restart."""
+    a restart. `heals` false: chores are done, and no remedy."""
 
     def __init__(
         self,
@@ -56,17 +53,20 @@ class Ward:
         timestamp: Callable[[float], str],
         limits: Limits,
         keep: Callable[[dict[str, Any]], None],
+        *,
+        heals: bool = True,
     ) -> None:
         self._now = now
         self._wall_s = wall_s
         self._timestamp = timestamp
         self._limits = limits
         self._keep = keep
+        self._heals = heals
         self._watches: Mapping[str, Watch] = {}
         self._cases = Cases()
         self._lasting_s: dict[tuple[str, str], float] = {}  # since when a finding has stood, by the clock that never jumps
         self._well_since_s: dict[str, float] = {}
-        self._chores_done_s: dict[tuple[str, str], float] = {}
+        self._chores_failed_s: dict[tuple[str, str], float] = {}
 
     def remember(self, state: Mapping[str, Any], watches: Mapping[str, Watch]) -> list[tuple[str, Attempt]]:
         """Take over the watches, and what was done before the restart. Returns what was begun then and never ended."""
@@ -79,43 +79,53 @@ class Ward:
     # --- what is due ---
 
     def due(self) -> tuple[list[Work], float]:
-        """What may be done now, and the seconds until something else may be."""
-        mono_s = self._now().mono_s
-        hopeless = held_back(_seen(watch) for watch in self._watches.values()) is not None
-        work: list[Work] = []
+        """What may be done now, chores first, and the seconds until something else may be."""
+        chores: list[Work] = []
+        remedies: list[Work] = []
         wait_s = _NOTHING_S
+        held_back = self._held_back()
         for watch in self._watches.values():
-            if not watch.judged_once.is_set():
-                continue
-            decision = self._decision(watch, mono_s, hopeless=hopeless)
-            for item in (*self._chores(watch, mono_s), *((decision,) if decision else ())):
+            decision = self._decision(watch, held_back=held_back)
+            for item in (*self._chores(watch), *((decision,) if decision else ())):
                 if isinstance(item, Wait):
                     wait_s = min(wait_s, item.seconds)
                 else:
-                    work.append(Work(watch, item))
-        return work, max(0.05, wait_s)
+                    (chores if isinstance(item, Chore) else remedies).append(Work(watch, item))
+        return chores + remedies, max(0.05, wait_s)
 
-    def _chores(self, watch: Watch, mono_s: float) -> Iterator[Chore | Wait]:
+    def still_due(self, work: Work) -> bool:
+        """Whether it is after all, now that the device is held: a probe that was under way may have ended well."""
+        if isinstance(work.step, Chore):
+            return work.step in list(self._chores(work.watch))
+        return self._decision(work.watch, held_back=self._held_back()) == work.step
+
+    def _held_back(self) -> bool:
+        return held_back(_seen(watch) for watch in self._watches.values()) is not None
+
+    def _chores(self, watch: Watch) -> Iterator[Chore | Wait]:
         for chore in watch.peripheral.chores:
-            if chore.due(watch.peripheral.all_facts(watch.reading)):
-                done_s = self._chores_done_s.get((watch.name, chore.name))
-                left_s = 0.0 if done_s is None else done_s + chore.cooldown_s - mono_s
+            if chore.name in watch.reading.chores:
+                failed_s = self._chores_failed_s.get((watch.name, chore.name))
+                left_s = 0.0 if failed_s is None else failed_s + chore.again_s - self._now().mono_s
                 yield Wait(left_s, "cooldown") if left_s > 0 else chore
 
-    def _decision(self, watch: Watch, mono_s: float, *, hopeless: bool) -> Try | Wait | None:
+    def _decision(self, watch: Watch, *, held_back: bool) -> Try | Wait | None:
+        if not self._heals or not watch.judged_once.is_set():
+            return None
+        mono_s, now_s = self._now().mono_s, self._wall_s()
         patient = _patient(watch)
         lasted_s = self._lasted_s(watch.name, curable(watch.peripheral.ladder, patient), mono_s)
         if not lasted_s:
             return self._convalesce(watch, mono_s)
         self._well_since_s.pop(watch.name, None)
-        if hopeless:
+        if held_back or watch.left_alone:
             return None  # that it ends is a judgement, too
-        now_s, case = self._wall_s(), self._cases.of(watch.name)
+        case = self._cases.of(watch.name).not_later_than(now_s)
         for code, seconds in lasted_s.items():
             case = case.relapsed(code, now_s - seconds)
         self._cases.put(watch.name, case)
         patient = Patient(patient.findings, lasted_s, patient.on_usb)
-        return decide(watch.peripheral.ladder, patient, case, now_s, self._limits, self._cases.rebooted_s)
+        return decide(watch.peripheral.ladder, patient, case, now_s, self._limits, self._cases.rebooted_before(now_s))
 
     def _lasted_s(self, name: str, standing: list[Finding], mono_s: float) -> dict[str, float]:
         codes = {finding.code for finding in standing}
@@ -125,31 +135,45 @@ class Ward:
     def _convalesce(self, watch: Watch, mono_s: float) -> Wait | None:
         """Nothing is to be cured. Once that has lasted, the episode is over."""
         case = self._cases.of(watch.name)
-        if not case.open or watch.judgement.status == "unknown":
+        if not case.open or watch.judgement.status not in ("ok", "degraded"):
+            self._well_since_s.pop(watch.name, None)
             return None
         well_s = mono_s - self._well_since_s.setdefault(watch.name, mono_s)
         if well_s < WELL_S:
             return Wait(WELL_S - well_s, "patience")
         del self._well_since_s[watch.name]
-        self.put(watch.name, case.closed())
+        self._put(watch.name, case.closed())
         return None
 
     # --- what is done ---
 
-    def begun(self, name: str, step: Try) -> Case:
+    def begun(self, name: str, step: Try) -> None:
         """An attempt begins: it counts from now on."""
         if step.remedy.reboots:
             self._cases.rebooted_s = self._wall_s()
-        case = self._cases.of(name).begun(step.remedy, step.code, step.round, self._wall_s())
-        self.put(name, case)
-        return case
+        self._put(name, self._cases.of(name).begun(step.remedy, step.code, step.round, self._wall_s()))
 
-    def put(self, name: str, case: Case) -> None:
+    def ended(self, name: str, step: Try, outcome: Outcome) -> None:
+        """It came to this. A reboot that was not even begun may be had later."""
+        case = self._cases.of(name).ended(outcome)
+        if step.remedy.reboots and outcome == "refused":
+            self._cases.rebooted_s = None
+            case = replace(case, rebooted=False)
+        self._put(name, case)
+
+    def tidied(self, name: str, chore: Chore, *, done: bool) -> None:
+        self._chores_failed_s.pop((name, chore.name), None)
+        if not done:
+            self._chores_failed_s[name, chore.name] = self._now().mono_s
+
+    def worse(self, watch: Watch, before: frozenset[str], seen: frozenset[str]) -> bool:
+        """Whether a look shows something to be cured that was not there before."""
+        cures = frozenset[str]().union(*(remedy.cures for remedy in watch.peripheral.ladder))
+        return bool((seen & cures) - before)
+
+    def _put(self, name: str, case: Case) -> None:
         self._cases.put(name, case)
         self._keep(self._cases.saved())
-
-    def tidied(self, name: str, chore: Chore) -> None:
-        self._chores_done_s[name, chore.name] = self._now().mono_s
 
     # --- what readers are told ---
 
@@ -165,7 +189,10 @@ class Ward:
 
 
 def _patient(watch: Watch) -> Patient:
-    return Patient(() if watch.judgement.status == "unknown" else watch.judgement.findings, {}, watch.port is not None)
+    judgement = watch.judgement
+    # What the last reading did not show is only not given up yet.
+    standing = [finding for finding in judgement.findings if finding.code not in judgement.missing_since]
+    return Patient(() if judgement.status == "unknown" else standing, {}, watch.port is not None)
 
 
 def _seen(watch: Watch) -> Seen:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent.contract.words import printable
@@ -19,6 +19,15 @@ _PUSHES_A_SECOND: Final = 20  # judged at once; of what a device says beyond tha
 _SLACK_S: Final = 30.0
 _OPEN_AGAIN_S: Final = 60.0  # a source that could not be opened
 _OWED_AGAIN_S: Final = 15.0  # an active check that a citizen's session put off; nothing announces a session's end
+
+
+@dataclass(frozen=True)
+class Port:
+    """A physical port, what was plugged in there, and what `agent.toml` called that."""
+
+    slot: str
+    held: str
+    device: str
 
 
 class Watch:
@@ -43,7 +52,8 @@ class Watch:
         self.judgement = Judgement(since=now().wall)
         self.reading = Reading()
         self.identity = Identity()
-        self.port: str | None = None  # where it was plugged in last, if on USB
+        self.port: Port | None = None  # where it was plugged in last, if on USB
+        self.left_alone = False  # at its last active check: nothing can be known of it now
         self.settled = asyncio.Event()
         self.judged_once = asyncio.Event()
         self._options = options
@@ -62,6 +72,7 @@ class Watch:
         self._rejudge: asyncio.TimerHandle | None = None
         self._expected_by_s = now().mono_s + peripheral.deadline_s + _SLACK_S
         self._source: Source | None = None
+        self._noted: tuple[Observed, ...] = ()
         self._turn = asyncio.Lock()  # of whoever uses the device: a probe, or a remedy
         self._held = False
 
@@ -109,8 +120,13 @@ class Watch:
         reading, _ = await self._probe(self._source, active=True)
         if reading is None or reading.untried:
             return None
+        before = {finding.code for finding in self.judgement.findings}
         self._judge(reading)
-        return frozenset(item.code for item in self._observed if not item.holds_only)
+        return frozenset(item.code for item in self._observed if not item.holds_only or item.code in before)
+
+    def note(self, observed: Observed | None) -> None:
+        """Something that no probe can see is wrong with it, until further notice; None takes it back."""
+        self._noted = () if observed is None else (observed,)
 
     def report(self, reading: Reading) -> None:
         """What the device said by itself: judged at once, but for a device that does not stop talking."""
@@ -166,6 +182,7 @@ class Watch:
         reports = self._reports
         active, self._active_owed = self._active_owed, False
         reading, failed = await self._probe(source, active=active)
+        self.left_alone = active and reading is None
         self._active_owed |= active and failed
         if reading is None:
             self._active_owed |= active
@@ -197,20 +214,29 @@ class Watch:
             self._read_at = self._now()
         if reading.identity != Identity():
             self.identity = reading.identity
-            self.port = reading.identity.slot if (reading.identity.slot or "").startswith("usb-") else self.port
+            self._note_port(reading.identity.slot)
         try:
-            self._observed = self._replaced(self.peripheral.findings_of(reading, self._options))
+            self._observed = [*self._replaced(self.peripheral.findings_of(reading, self._options)), *self._noted]
         except Exception as error:  # noqa: BLE001 - see _failed
             self.reading = self._failed(error)
             self._observed = self.peripheral.findings_of(self.reading, self._options)
         self._believe()
 
+    def _note_port(self, slot: str | None) -> None:
+        if slot is not None and slot.startswith("usb-") and (held := self._in_slot(slot)) is not None:
+            self.port = Port(slot, held, self.device)
+
+    @property
+    def device(self) -> str:
+        """What `agent.toml` calls it."""
+        return str(getattr(self._options, "device", ""))
+
     def _replaced(self, observed: list[Observed]) -> list[Observed]:
         """A device that is missing while another one is plugged in at its port was not unplugged, but replaced."""
         if not self.peripheral.pluggable or self.port is None or not any(item.code == "no-device" for item in observed):
             return observed
-        found = self._in_slot(self.port)
-        if found is None:
+        found = self._in_slot(self.port.slot)
+        if found in (None, self.port.held):
             return observed
         return [Observed("device-changed", {"found": found}) if item.code == "no-device" else item for item in observed]
 

@@ -71,14 +71,13 @@ def act(name: str) -> Run:
 class Chore:
     """What is put in order when no citizen is there, and told to nobody: it would tell of a session.
 
-    `due(facts)` is pure; `run` is a remedy's.
+    It is due when a reading says so (`Reading.chores`); `run` is a remedy's. `again_s`: after it was not done.
     """
 
     name: str
-    due: Callable[[Mapping[str, FactValue]], bool]
     run: Run
     deadline_s: float = 10.0
-    cooldown_s: float = 60.0
+    again_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +129,7 @@ def _common(noun: Text, *, pluggable: bool) -> tuple[FindingKind, ...]:
         "fault",
         "technician",
         Text(f"{french} : un autre appareil est branché à sa place.", f"{english}: another device is plugged in in its place."),
+        raise_after_s=3.0,  # a device that comes back has no node yet
     )
     return (
         *((changed,) if pluggable else ()),

@@ -16,10 +16,10 @@ from agent.devices.ipp import QueueAddress, converse
 from agent.devices.ipp_http import IppFailed, NoAnswer, QueueNotFound, SchedulerAway
 from agent.devices.usb import UsbDevice
 from agent.devices.usb_printers import Presence
-from agent.peripherals.declaration import Chore, Peripheral, Signals, act
+from agent.peripherals.declaration import Chore, Hands, Peripheral, Signals, act
 from agent.peripherals.document_printer_words import FACTS, FINDINGS, NOUN
 from agent.peripherals.printer_reasons import HANDS, Look, ReasonMemory, code_of, joined
-from agent.peripherals.printer_waiting import EMPTY_JOB, EmptyJob, current_reasons, held_documents
+from agent.peripherals.printer_waiting import EMPTY_JOB, EmptyJob, LeftDocuments, current_reasons
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Identity, Observed, Reading, Unreadable, threshold
 from agent.rules.ladder import Remedy
@@ -30,6 +30,7 @@ _DEADLINE_S: Final = 10.0  # two conversations, and the pause between them
 _MENDING_S: Final = 600.0  # so long after something went wrong somebody is taken to be at it
 _SHIP_AT_PCT: Final = 15.0  # toner: booths.md, "What breaks"
 _REPLACED_AT_PCT: Final = 20.0
+PURGE: Final = "purge-spool"
 _STATES: Final = {3: "idle", 4: "processing", 5: "stopped"}
 _TONER: Final = re.compile("toner|ink|wax", re.IGNORECASE)
 _NO_TONER: Final = re.compile("waste|drum|opc|photoconductor|fuser|belt|transfer|maintenance|cleaner", re.IGNORECASE)
@@ -114,7 +115,8 @@ class DocumentPrinterSource:
         self._presence = Presence(surroundings.files, options.usb)
         self._away = False
         self._progress: tuple[tuple[Any, ...], float] | None = None  # of the current job, and since when
-        self._held: tuple[tuple[Any, ...], float] | None = None  # what has to be printed, and since when that stands still
+        self._left = LeftDocuments()
+        self._waits = False
         self._interval_s = options.poll_s
         self._codes: tuple[frozenset[str], float] = (frozenset(), 0.0)  # what is wrong, and since when
         self._session = surroundings.session
@@ -126,6 +128,7 @@ class DocumentPrinterSource:
         del active
         facts = dict(_NOTHING)
         look: Look | None = None
+        left = False
         try:
             look = await self._look_twice()
             self._away = False
@@ -144,13 +147,15 @@ class DocumentPrinterSource:
         facts["present"] = present
         if look is not None:
             facts |= self._facts(self._timed(look, present))
-            await self._ask_printer(look, facts)
-        reading = Reading(facts, self._identity(look, device))
+            hands = any(code_of(reason) in HANDS for reason in current_reasons(facts))
+            left = self._documents_left(look, blocked=hands or present is False or look.queue.state != 4)
+            await self._ask_printer(look, hands=hands)
+        reading = Reading(facts, self._identity(look, device), chores=frozenset({PURGE} if left else ()))
         self._interval_s = self._next_s(reading)
         return reading
 
     def interval_s(self) -> float:
-        return self._interval_s
+        return min(self._interval_s, self._options.troubled_s) if self._waits else self._interval_s
 
     async def close(self) -> None:
         """Nothing is held open between two probes."""
@@ -174,10 +179,20 @@ class DocumentPrinterSource:
             done = tuple(await scheduler.done_jobs()) if self._memory.concerned(queue.reasons) else ()
         return Look(queue, jobs, done)
 
-    async def _ask_printer(self, look: Look, facts: Mapping[str, FactValue]) -> None:
+    def purged(self) -> None:
+        """Every document of the queue was cancelled and forgotten."""
+        self._memory.purged()
+        self._empty_job.purged()
+
+    def _documents_left(self, look: Look, *, blocked: bool) -> bool:
+        """Whether somebody's document waits and she has gone. While any waits, the session is looked at as often as the queue."""
+        jobs = [job for job in look.jobs if job.id != self._empty_job.number]
+        self._waits = bool(jobs)
+        return self._left.left(jobs, blocked=blocked, session=self._waits and self._session.held())
+
+    async def _ask_printer(self, look: Look, *, hands: bool) -> None:
         """CUPS learns that paper was filled in while a job runs, and no citizen's job may wait for that: an empty one does. Once
         it is through, its reasons are as old as the fault."""
-        hands = any(code_of(reason) in HANDS for reason in current_reasons(facts))
         if not self._empty_job.due(look, hands=hands) or not self._options.empty_job:
             return
         with self._session.taken() as ours:
@@ -207,16 +222,6 @@ class DocumentPrinterSource:
             self._progress = (progress, began_s)
         return replace(look, stalled_s=now_s - self._progress[1])
 
-    def _held_s(self, look: Look) -> int | None:
-        """How long documents have waited without any of them coming out."""
-        now_s = time.monotonic()
-        waiting = tuple((job.id, job.sheets, job.impressions) for job in look.jobs if job.id != self._empty_job.number)
-        if not waiting:
-            self._held = None
-        elif self._held is None or self._held[0] != waiting:
-            self._held = (waiting, now_s)
-        return None if self._held is None else int(now_s - self._held[1])
-
     def _facts(self, look: Look) -> dict[str, FactValue]:
         queue = look.queue
         stale = self._memory.stale(look)
@@ -233,7 +238,6 @@ class DocumentPrinterSource:
             "reasons": joined(reason for reason in queue.reasons if reason != "none"),
             "stale_reasons": joined(stale),
             "queued_jobs": queue.queued_jobs,
-            "held_s": self._held_s(look),
             "job_stalled_s": None if look.stalled_s is None else int(look.stalled_s),
             "toner_lowest_pct": lowest.level_pct if lowest else None,
             "toner_lowest": printable(lowest.name or lowest.type) if lowest else None,
@@ -267,11 +271,29 @@ def _is_toner(kind: str, name: str) -> bool:
 
 
 _RESTARTS: Final = frozenset({"queue-stopped", "job-stuck", "spool-area-full", "scheduler-down", "timed-out"})
+
+
+async def _purge(source: DocumentPrinterSource, hands: Hands) -> None:
+    await hands.act("purge-spool")
+    source.purged()
+
+
+async def _enable(source: DocumentPrinterSource, hands: Hands) -> None:
+    """Root purges before it enables: CUPS would print the held document at once, for whoever stands there now."""
+    await hands.act("enable-queue")
+    source.purged()
+
+
+async def _restart(source: DocumentPrinterSource, hands: Hands) -> None:
+    """It starts with an empty spool."""
+    await hands.act("restart-cups")
+    source.purged()
+
+
 _LADDER: Final = (
-    Remedy("purge-spool", frozenset({"job-stuck", "spool-area-full"}), act("purge-spool"), settle_s=3.0),
-    # Root purges before it enables: CUPS would print the held document at once, for whoever stands there now.
-    Remedy("enable-queue", frozenset({"queue-stopped"}), act("enable-queue"), deadline_s=15.0, max_attempts=2, cooldown_s=30.0),
-    Remedy("restart-cups", _RESTARTS, act("restart-cups"), deadline_s=25.0, settle_s=5.0, max_attempts=2, cooldown_s=300.0),
+    Remedy("purge-spool", frozenset({"job-stuck", "spool-area-full"}), _purge, settle_s=3.0),
+    Remedy("enable-queue", frozenset({"queue-stopped"}), _enable, deadline_s=15.0, max_attempts=2, cooldown_s=30.0),
+    Remedy("restart-cups", _RESTARTS, _restart, deadline_s=25.0, settle_s=5.0, max_attempts=2, cooldown_s=300.0),
     Remedy("usb-reset", frozenset({"job-stuck", "timed-out"}), act("usb-reset"), settle_s=5.0, needs_usb=True),
 )
 
@@ -285,5 +307,5 @@ PERIPHERAL = Peripheral(
     open=DocumentPrinterSource,
     deadline_s=_DEADLINE_S,
     ladder=_LADDER,
-    chores=(Chore("purge-spool", held_documents, act("purge-spool")),),
+    chores=(Chore(PURGE, _purge),),
 )

@@ -17,7 +17,6 @@ FACTS: Final = (
     Fact("reasons", "string", "printer-state-reasons as the queue states them, with commas between; null for none"),
     Fact("stale_reasons", "string", "those of them from before the newest job that succeeded: they outlived their cause"),
     Fact("queued_jobs", "integer", "jobs that are not done"),
-    Fact("held_s", "integer", "how long documents have waited without any page coming out; null without any", "s"),
     Fact("job_stalled_s", "integer", "how long the current job has stood still; null without one", "s"),
     Fact(
         "toner_lowest_pct", "integer", "level of the toner or ink that ends first; null without percentages", "%", telemetry=True
@@ -157,6 +156,13 @@ FINDINGS: Final = (
     FindingKind(
         "queue-missing", "fault", "remote",
         Text("L'imprimante de documents n'est pas installée.", "The print server knows no such queue."),
+    ),
+    FindingKind(
+        "access-denied", "warning", "remote",
+        Text(
+            "La borne ne peut pas effacer les documents en attente.",
+            "The booth cannot delete documents that wait: root's list does not name this printer.",
+        ),
     ),
     FindingKind(
         "scheduler-down", "fault", "auto",

@@ -152,6 +152,10 @@ class ReasonMemory:
             threading.Thread(target=self._keep, name="printer-reasons", daemon=True).start()
         return tuple(reason for reason, entry in seen.items() if entry.stale)
 
+    def purged(self) -> None:
+        """Every job was deleted: that one is gone says nothing of its having been printed."""
+        self._last = None
+
     def _keep(self) -> None:
         with self._writing:  # the newest content is written last, whichever thread comes first
             _write(self._file, _stored(self._seen))

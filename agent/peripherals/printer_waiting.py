@@ -1,25 +1,43 @@
 """What waits at a document printer while nobody does: an earlier citizen's document, which must go; and a job of ours, which may stay."""
 
 import time
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from agent.contract.health import FactValue
-from agent.peripherals.printer_reasons import HANDS, Look, code_of
+from agent.devices.ipp import Job
+from agent.peripherals.printer_reasons import Look
 
-_HELD_S: Final = 15.0  # a document that nothing prints, and no session waits for
-_PRINTING_S: Final = 120.0  # one that seems to be printed: the first page of a slow printer may take long
+_STILL_S: Final = 30.0  # a document of a session that is over, and seems to be printed: a page comes out in that time
+_NOBODYS_S: Final = (15.0, 120.0)  # one that no session was seen with: blocked, and seemingly printed
 # Universal Exit Language (PJL Technical Reference, chapter 2): leaves whatever language the printer is in, and prints nothing.
 EMPTY_JOB: Final = b"\x1b%-12345X"
 _EMPTY_JOB_S: Final = (60.0, 3600.0)  # between two of them, at first and at most
 
 
-def held_documents(facts: Mapping[str, FactValue]) -> bool:
-    """Whether somebody's document waits and nobody does: it must not come out for the next one. A page that is being printed has
-    its time, also where the session that it belongs to is over."""
-    held_s = facts["held_s"]
-    blocked = facts["state"] != "processing" or any(code_of(reason) in HANDS for reason in current_reasons(facts))
-    return isinstance(held_s, int | float) and held_s >= (_HELD_S if blocked else _PRINTING_S)
+class LeftDocuments:
+    """Whether a document waits and nobody does: it must not come out for the next citizen. To be asked at each look."""
+
+    def __init__(self) -> None:
+        self._of_sessions: frozenset[int] = frozenset()  # jobs that were there while a citizen was
+        self._waiting: tuple[tuple[Any, ...], float] = ((), 0.0)  # what is to be printed, and since when that stands still
+
+    def left(self, jobs: Sequence[Job], *, blocked: bool, session: bool) -> bool:
+        """`blocked`: nothing is printed until somebody has done something. A page that is being printed has its time, also
+        where its session is over."""
+        now_s = time.monotonic()
+        waiting = tuple((job.id, job.sheets, job.impressions) for job in jobs)
+        if waiting != self._waiting[0]:
+            self._waiting = (waiting, now_s)
+        numbers = frozenset(job.id for job in jobs)
+        if session:
+            self._of_sessions = numbers
+            return False
+        self._of_sessions &= numbers
+        still_s = now_s - self._waiting[1]
+        if self._of_sessions:
+            return blocked or still_s >= _STILL_S
+        return bool(numbers) and still_s >= (_NOBODYS_S[0] if blocked else _NOBODYS_S[1])
 
 
 class EmptyJob:
@@ -41,6 +59,10 @@ class EmptyJob:
         if not out:
             self.number = None
         return hands and look.at_rest and not self._stops_queue and time.monotonic() >= self._next_s
+
+    def purged(self) -> None:
+        """It was purged together with what others had left: another one may follow at once."""
+        self.number, self._next_s, self._pause_s = None, 0.0, _EMPTY_JOB_S[0]
 
     def sent(self, number: int | None) -> None:
         self.number = number

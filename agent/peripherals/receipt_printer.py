@@ -13,6 +13,7 @@ from agent.devices.lines import Absent, LineAddress, Taken, open_line
 from agent.peripherals.declaration import Hands, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
+from agent.rules.health import Finding
 from agent.rules.ladder import Remedy
 
 
@@ -165,15 +166,30 @@ async def _recover(source: PrinterSource, _hands: Hands) -> None:
     await source.recover()
 
 
+def _on_its_bus(finding: Finding) -> bool:
+    """Of failed checks, only where the device is there and its driver is not: a rebind may have lost it."""
+    return finding.code != "probe-failed" or "usblp" in str(finding.detail.get("reason"))
+
+
 _MUTE: Final = frozenset({"not-responding"})
+_LOST: Final = _MUTE | {"probe-failed"}
 _LADDER: Final = (
     Remedy("reopen", _MUTE, _reopen, deadline_s=2.0, settle_s=0.5),
     Remedy("recover", frozenset({"cutter-error", "recoverable-error"}), _recover, deadline_s=5.0, settle_s=3.0, max_attempts=2),
     Remedy("usb-rebind", _MUTE, act("usb-rebind"), settle_s=3.0, needs_usb=True),
-    Remedy("usb-reset", _MUTE, act("usb-reset"), settle_s=4.0, needs_usb=True),
-    Remedy("usb-authorize", _MUTE, act("usb-authorize"), settle_s=4.0, needs_usb=True),
+    Remedy("usb-reset", _LOST, act("usb-reset"), settle_s=4.0, needs_usb=True, when=_on_its_bus),
+    Remedy("usb-authorize", _LOST, act("usb-authorize"), settle_s=4.0, needs_usb=True, when=_on_its_bus),
     # A device that the kernel does not see may have hung before it was enumerated; most often its cable is out, though.
-    Remedy("usb-power", _MUTE | {"no-device"}, act("usb-power"), deadline_s=15.0, settle_s=8.0, patience_s=60.0, needs_usb=True),
+    Remedy(
+        "usb-power",
+        _LOST | {"no-device"},
+        act("usb-power"),
+        deadline_s=15.0,
+        settle_s=8.0,
+        patience_s=60.0,
+        needs_usb=True,
+        when=_on_its_bus,
+    ),
 )
 
 PERIPHERAL = Peripheral(

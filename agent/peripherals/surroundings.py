@@ -50,9 +50,9 @@ class Session(Protocol):
     def held(self) -> bool:
         """Whether a citizen uses the booth now."""
 
-    def taken(self, shared_s: float | None = None) -> AbstractContextManager[bool]:
-        """Hold the lock ourselves for the context, so that no session begins meanwhile; False: a citizen has it.
-        `shared_s`: so long others may join this hold."""
+    def taken(self) -> AbstractContextManager[bool]:
+        """Hold the lock ourselves for the context, so that no session begins meanwhile; False: a citizen has it. Whoever holds it
+        already may take it again, inside."""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ def power(machine: Machine, slots: Slots, slot: str) -> None:
     for port in ports:
         if (port / "device").exists():
             _guard(machine, (port / "device").resolve())
-        if "block" in _kinds_below(port.parent.parent):  # many hubs say that they switch each port, and switch all
-            raise Ended("refused", "a disk is plugged in at the same hub")
+        for kind in sorted(_kinds_below(port.parent.parent)):  # many hubs say that they switch each port, and switch all
+            raise Ended("refused", f"{_BELOW[kind]} is plugged in at the same hub")
     switches = [file for port in ports if (file := port / "disable").exists()]
     if not switches:
         raise Ended("not-supported", "its hub does not switch the port's power")

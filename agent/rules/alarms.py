@@ -63,7 +63,9 @@ def track(
             alarm = replace(alarm, raised=True)
             steps.append(Step("raised", alarm))
         elif known and known.raised and (known.severity, known.fix_by) != (alarm.severity, alarm.fix_by):
-            alarm = replace(alarm, acknowledged=False)
+            # Who has been told of a fault that is not the shopkeeper's was told, whoever it is that comes.
+            told = known.acknowledged and known.severity == alarm.severity and "shopkeeper" not in (known.fix_by, alarm.fix_by)
+            alarm = replace(alarm, acknowledged=told)
             steps.append(Step("changed", alarm))
         after[key] = alarm
 

@@ -87,7 +87,8 @@ class Reading:
 
     `facts` holds every declared fact, None where it could not be read; it is empty when
     `unreadable` says why nothing was. `took_s` is how long the device was asked. `untried`: it is there, and it could not
-    be used yet (a session, another program): no finding means unknown then, not ok, and no check was made.
+    be used yet (a session, another program): no finding means unknown then, not ok, and no check was made. `chores`: names of
+    those that are due; nobody is told.
     """
 
     facts: Mapping[str, FactValue] = field(default_factory=dict)
@@ -95,6 +96,7 @@ class Reading:
     unreadable: Unreadable | None = None
     took_s: float = 0.0
     untried: bool = False
+    chores: frozenset[str] = frozenset()
 
 
 def threshold(

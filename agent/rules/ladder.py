@@ -34,7 +34,7 @@ class Remedy:
 
     `run(source, hands)` does it and says nothing of success: a fresh probe decides, `settle_s` later. `deadline_s` bounds it.
     `patience_s`: so long the finding must have lasted. `cooldown_s`: between two attempts, doubled for each that failed within a
-    day. `disturbs`: a citizen would notice, so the session lock is held meanwhile. `needs_usb`: for devices on USB only.
+    day. `needs_usb`: for devices on USB only.
     `reboots`: the last of all; once in an episode, and once in six hours for the whole booth. `when` looks at the finding
     itself, where its code alone does not tell whether this can help.
     """
@@ -47,7 +47,6 @@ class Remedy:
     patience_s: float = 20.0
     cooldown_s: float = 60.0
     max_attempts: int = 1
-    disturbs: bool = True
     needs_usb: bool = False
     reboots: bool = False
     when: Callable[[Finding], bool] = always
@@ -87,6 +86,12 @@ class Case:
         """The newest attempt came to this."""
         return replace(self, attempts=(*self.attempts[:-1], replace(self.attempts[-1], outcome=outcome)))
 
+    def not_later_than(self, now_s: float) -> "Case":
+        """A clock that was once ahead would else keep what it dated from ever getting old."""
+        if all(item.at_s <= now_s for item in self.attempts):
+            return self
+        return replace(self, attempts=tuple(replace(item, at_s=min(item.at_s, now_s)) for item in self.attempts))
+
     def closed(self) -> "Case":
         """It was well for long enough: the next finding begins a new episode."""
         return replace(self, episode=self.episode + 1, round=0, rebooted=False)
@@ -94,7 +99,7 @@ class Case:
     def relapsed(self, code: str, began_s: float) -> "Case":
         """A finding began at `began_s`: soon after its cure it takes that cure back."""
         last = self.attempts[-1] if self.attempts else None
-        if last is None or last.outcome != "cured" or last.code != code or began_s - last.at_s > RELAPSE_S:
+        if last is None or last.outcome != "cured" or last.code != code or not 0 < began_s - last.at_s <= RELAPSE_S:
             return self
         return self.ended("relapsed")
 
@@ -161,7 +166,8 @@ def decide(
 def gave_up(ladder: Sequence[Remedy], patient: Patient, case: Case, finding: Finding) -> bool:
     """Whether every rung that may cure this finding was tried in vain: now it is somebody else's, though it goes on slowly."""
     rungs = _rungs(ladder, finding, patient)
-    return bool(rungs) and (case.round > 0 or all(_spent(remedy, case) for remedy in rungs))
+    again = case.round > 0 and bool(case.tried(finding.code))
+    return bool(rungs) and (again or all(_spent(remedy, finding.code, case) for remedy in rungs))
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ def _rungs(ladder: Sequence[Remedy], finding: Finding, patient: Patient) -> list
 def _climb(
     rungs: Sequence[Remedy], finding: Finding, patient: Patient, case: Case, now_s: float, limits: Limits, reboot_s: float | None
 ) -> Try | Wait:
-    left = [remedy for remedy in rungs if not _spent(remedy, case)]
+    left = [remedy for remedy in rungs if not _spent(remedy, finding.code, case)]
     last_s = max((_since(item, now_s) for item in case.attempts[-1:]), default=DAY_S)
     round_ = case.round
     if not left:
@@ -216,11 +222,13 @@ def _climb(
     return Try(remedy, finding.code, rungs.index(remedy) + 1, attempt, round_)
 
 
-def _spent(remedy: Remedy, case: Case) -> bool:
+def _spent(remedy: Remedy, code: str, case: Case) -> bool:
     if remedy.reboots and case.rebooted:
         return True  # one that did not help is not done again, however long this goes on
-    here = (remedy.name, case.episode, case.round)
-    vain = [item for item in case.attempts if (item.remedy, item.episode, item.round) == here and item.outcome != "cured"]
+    here = (remedy.name, code, case.episode, case.round)
+    vain = [
+        item for item in case.attempts if (item.remedy, item.code, item.episode, item.round) == here and item.outcome != "cured"
+    ]
     return len(vain) >= (remedy.max_attempts if case.round == 0 else 1)
 
 

@@ -65,11 +65,17 @@ class Laser:
 class Cups:
     """One print server. `start`, break and repair, `stop`; `start` again comes back on the same port with the same queue.
 
-    `history`: cupsd's PreserveJobHistory.
+    `history`: cupsd's PreserveJobHistory; `policy`: the queue's ErrorPolicy.
     """
 
     def __init__(
-        self, folder: Path, *, queue: str = "forms", device_uri: str = "simulated://printer", history: bool = False
+        self,
+        folder: Path,
+        *,
+        queue: str = "forms",
+        device_uri: str = "simulated://printer",
+        history: bool = False,
+        policy: str = "stop-printer",
     ) -> None:
         self.port = free_port()
         self.laser = Laser()
@@ -77,6 +83,7 @@ class Cups:
         self._queue = queue
         self._device_uri = device_uri
         self._history = history
+        self._policy = policy
         self._process: asyncio.subprocess.Process | None = None
         self._frozen = False
 
@@ -97,7 +104,7 @@ class Cups:
         if program is None:
             raise RuntimeError("cupsd is missing: apt-get install cups-daemon cups-client")
         if not self._folder.exists():
-            furnish(self._folder, self.port, self._queue, self._device_uri, history=self._history)
+            furnish(self._folder, self.port, self._queue, self._device_uri, history=self._history, policy=self._policy)
             self._write_control()
         self._process = await asyncio.create_subprocess_exec(
             program, "-f", "-c", str(self._folder / "cupsd.conf"), "-s", str(self._folder / "cups-files.conf"),

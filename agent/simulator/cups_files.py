@@ -52,12 +52,12 @@ DeviceURI {device_uri}
 State Idle
 Accepting Yes
 Shared No
-ErrorPolicy stop-printer
+ErrorPolicy {policy}
 </Printer>
 """
 
 
-def furnish(folder: Path, port: int, queue: str, device_uri: str, *, history: bool) -> None:
+def furnish(folder: Path, port: int, queue: str, device_uri: str, *, history: bool, policy: str) -> None:
     """As CUPS's own installation would look, with one backend: that of `device_uri`."""
     for name in ("bin/backend", "spool/tmp", "cache", "state", "documents", "log"):
         (folder / name).mkdir(parents=True)
@@ -69,4 +69,4 @@ def furnish(folder: Path, port: int, queue: str, device_uri: str, *, history: bo
     group = "root" if os.geteuid() == 0 else "nogroup"
     (folder / "cupsd.conf").write_text(_CONFIG.format(port=port, history="Yes" if history else "No"))
     (folder / "cups-files.conf").write_text(_FILES.format(folder=folder, group=group))
-    (folder / "printers.conf").write_text(_QUEUE.format(name=queue, device_uri=device_uri))
+    (folder / "printers.conf").write_text(_QUEUE.format(name=queue, device_uri=device_uri, policy=policy))

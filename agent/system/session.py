@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,8 @@ class SessionLock:
         self._runtime_dir = runtime_dir
         self._descriptor: int | None = None
         self._holds = 0
-        self._shared_until_s = 0.0
+        self._taken_at_s = 0.0
+        self._inside: ContextVar[bool] = ContextVar("inside", default=False)  # whether this very task holds it already
         self._complained = False
 
     def held(self) -> bool:
@@ -60,27 +62,25 @@ class SessionLock:
             return not ours
 
     @contextlib.contextmanager
-    def taken(self, shared_s: float | None = None) -> Iterator[bool]:
+    def taken(self) -> Iterator[bool]:
         """Hold it for the context; False if a citizen has it. A lock that cannot be opened counts as a citizen's:
-        not knowing is no leave to film. For `shared_s`, or a moment, other checks may join in."""
-        # Not for ever: a citizen who waits meanwhile has her turn.
-        ours = (
-            time.monotonic() < self._shared_until_s
-            if self._holds > 0
-            else self._take(_SHARED_S if shared_s is None else shared_s)
-        )
-        if not ours:
+        not knowing is no leave to film."""
+        # Others may join a hold, but not for ever: a citizen who waits meanwhile has her turn.
+        joins = self._inside.get() or time.monotonic() - self._taken_at_s < _SHARED_S
+        if not (joins if self._holds > 0 else self._take()):
             yield False
             return
         self._holds += 1
+        token = self._inside.set(True)
         try:
             yield True
         finally:
+            self._inside.reset(token)
             self._holds -= 1
             if self._holds == 0:
                 self._free()
 
-    def _take(self, shared_s: float) -> bool:
+    def _take(self) -> bool:
         try:
             # Opened anew each time: whoever replaces the file must not leave us with a lock that nobody sees.
             descriptor = open_lock(self._runtime_dir)
@@ -94,7 +94,7 @@ class SessionLock:
             os.close(descriptor)
             return False
         self._descriptor = descriptor
-        self._shared_until_s = time.monotonic() + shared_s
+        self._taken_at_s = time.monotonic()
         return True
 
     def _free(self) -> None:

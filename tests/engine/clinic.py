@@ -54,14 +54,17 @@ class Fault:
     facts: Mapping[str, FactValue] = field(default_factory=dict)
     unreadable: UnreadableCode | None = None
     cured_by: frozenset[str] = frozenset()
+    chores: frozenset[str] = frozenset()
     lasts_s: float | None = None
 
 
 class Device:
     """A source whose device can have a fault."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, clinic: "Clinic") -> None:
         self.kind = kind
+        self.clinic = clinic
+        self.leaves_alone = False  # nothing can be known of it now: a camera when the shop is closed
         self.fault: Fault | None = None
         self.done: list[str] = []  # remedies
         self.signals: Signals | None = None
@@ -76,17 +79,20 @@ class Device:
 
     def remedy(self, name: str) -> None:
         self.done.append(name)
+        self.clinic.citizen.disturbed += self.clinic.citizen.there
         if self.fault is not None and name in self.fault.cured_by:
             self.fault = None
 
     async def probe(self, *, active: bool) -> Reading | None:
-        del active
+        if self.leaves_alone and active:
+            return None
         fault, identity = self.fault, Identity(SLOTS.get(self.kind))
         if fault is not None and fault.lasts_s is not None and asyncio.get_running_loop().time() >= self._fault_until_s:
             fault = self.fault = None
         if fault is not None and fault.unreadable is not None:
             return Reading(identity=identity, unreadable=Unreadable(fault.unreadable))
-        return Reading({**WELL[self.kind], **(fault.facts if fault else {})}, identity)
+        facts, chores = (fault.facts, fault.chores) if fault else ({}, frozenset[str]())
+        return Reading({**WELL[self.kind], **facts}, identity, chores=chores)
 
     def interval_s(self) -> float:
         return 10.0
@@ -102,24 +108,44 @@ class Device:
     async def recover(self) -> None:
         self.remedy("recover")
 
+    def purged(self) -> None:
+        """What root did to the queue is told to nobody but the source."""
+
     async def end_holders(self) -> None:
         self.remedy("end-holders")
 
 
 class Citizen:
-    """The session lock; `taken_at_s` are the moments at which the agent took it."""
+    """The session lock, and who wants it. `disturbed` counts what was done while she was there. `wants`: she takes it as soon as
+    the agent leaves it free, and `waited_s` says how long that took her."""
 
     def __init__(self) -> None:
         self.there = False
         self.disturbed = 0
+        self.waited_s: float | None = None
+        self._holds = 0
 
     def held(self) -> bool:
         return self.there
 
     @contextmanager
-    def taken(self, shared_s: float | None = None) -> Iterator[bool]:
-        assert shared_s is not None
-        yield not self.there
+    def taken(self) -> Iterator[bool]:
+        if self.there:
+            yield False
+            return
+        self._holds += 1
+        try:
+            yield True
+        finally:
+            self._holds -= 1
+
+    async def wants(self) -> None:
+        """As `booth-session` does it."""
+        began_s = asyncio.get_running_loop().time()
+        while self._holds:
+            await asyncio.sleep(0.1)
+        self.there = True
+        self.waited_s = asyncio.get_running_loop().time() - began_s
 
 
 class Root:
@@ -133,7 +159,6 @@ class Root:
 
     async def act(self, name: str, slot: str) -> str:
         self.asked.append((name, slot))
-        self._clinic.citizen.disturbed += self._clinic.citizen.there
         if name in self.never:
             await asyncio.Event().wait()
         if name in self.refuses:
@@ -167,8 +192,8 @@ class Clinic:
     def __init__(
         self, *kinds: str, notebook: Notebook | None = None, heal: HealTable | None = None, began_s: float = 0.0
     ) -> None:
-        self.devices = {kind: Device(kind) for kind in kinds or WELL}
         self.citizen = Citizen()
+        self.devices = {kind: Device(kind, self) for kind in kinds or WELL}
         self.root = Root(self)
         self.notebook = notebook or Notebook()
         self.changes: list[tuple[str, Change]] = []
@@ -191,10 +216,10 @@ class Clinic:
             return Now(loop.time(), rfc3339(wall_s()))
 
         limits = Limits(self._heal.per_day, self._heal.retry_s)
-        ward = Ward(now, wall_s, rfc3339, limits, lambda cases: self.notebook.save("healing", cases))
+        ward = Ward(now, wall_s, rfc3339, limits, lambda cases: self.notebook.save("healing", cases), heals=self._heal.enabled)
         self.healer = Healer(ward, self.citizen, self.root, self.notebook, now, self._told)
         for name in self.devices:
-            self.watches[name] = Watch(name, kinds[name], _options(name), now, self._judged)
+            self.watches[name] = Watch(name, kinds[name], _options(name), now, self._judged, lambda slot: f"what is at {slot}")
         self.healer.remember(self.notebook.kept, self.watches)
         self._tasks = [asyncio.create_task(watch.run(self._opened(name))) for name, watch in self.watches.items()]
         self._tasks.append(asyncio.create_task(self.healer.run()))

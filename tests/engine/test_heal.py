@@ -9,12 +9,13 @@ from typing import Any, ParamSpec
 
 import pytest
 
-from agent.contract.health import FactValue
 from agent.engine.heal import STORED_WITHIN_S
 from agent.peripherals import declared
+from agent.rules.declaration import Reading
 from agent.rules.health import Finding
 from agent.rules.ladder import REBOOT_EVERY_S, WELL_S
-from tests.engine.clinic import WELL, Clinic, Fault
+from agent.settings_tables import HealTable
+from tests.engine.clinic import WELL, Clinic, Fault, seeded
 from tests.virtual_time import virtual_run
 
 P = ParamSpec("P")
@@ -135,7 +136,8 @@ async def test_the_network_climbs_slowly_to_one_reboot_which_is_stored_first_and
         here.devices["network"].has(NO_ADDRESS)
         await asyncio.sleep(1700)
         assert "reboot" not in here.devices["network"].done
-        await asyncio.sleep(200)
+        while "reboot" not in here.devices["network"].done:
+            await asyncio.sleep(1)
         assert here.devices["network"].done == [
             "renew-address", "bounce-link", "restart-network", "radio-cycle", "reload-driver", "reboot",
         ]  # fmt: skip
@@ -255,19 +257,132 @@ async def test_an_episode_is_over_once_it_was_well_for_ten_minutes() -> None:
         assert here.notebook.kept["healing"]["cases"]["document-printer"]["episode"] == 3
 
 
+PURGE = frozenset({"purge-spool"})
+LEFT = Fault("document-printer", "left", {"queued_jobs": 1}, cured_by=PURGE, chores=PURGE)
+
+
 @on_virtual_time
 async def test_a_document_that_nobody_waits_for_is_purged_and_nobody_is_told() -> None:
-    async with Clinic("document-printer").open() as here:
-        held: dict[str, FactValue] = {"state": "processing", "reasons": "media-empty-error", "queued_jobs": 1, "held_s": 40}
+    async with Clinic("document-printer", heal=HealTable(enabled=False)).open() as here:
         here.citizen.there = True
-        here.devices["document-printer"].has(Fault("document-printer", "held", held, cured_by=frozenset({"purge-spool"})))
+        here.devices["document-printer"].has(LEFT)
         await asyncio.sleep(HOUR_S)
         assert here.root.asked == []
         here.citizen.there = False
         await asyncio.sleep(30)
         assert here.root.asked == [("purge-spool", "document-printer")]
-        assert [event for event in here.notebook.events if event["class"] == "heal"] == []
+        assert here.notebook.events == []
         assert here.worked == []
+
+
+@on_virtual_time
+async def test_documents_go_first_and_a_purge_that_is_refused_is_told_and_tried_again() -> None:
+    async with Clinic("receipt-printer", "document-printer").open() as here:
+        here.root.refuses.add("purge-spool")
+        here.citizen.there = True
+        here.devices["receipt-printer"].has(replace(MUTE, cured_by=frozenset({"usb-rebind"})))
+        here.devices["document-printer"].has(LEFT)
+        await asyncio.sleep(120)
+        here.citizen.there = False
+        assert await here.until_well("receipt-printer", 120.0) is not None
+        assert here.root.asked[0] == ("purge-spool", "document-printer")
+        assert here.codes("document-printer") == ["access-denied"]
+        here.root.refuses.clear()
+        assert await here.until_well("document-printer", 180.0) is not None
+
+
+@on_virtual_time
+async def test_a_citizen_who_comes_during_a_ladder_waits_for_one_rung_and_is_left_alone() -> None:
+    async with Clinic().open() as here:
+        for kind in ("receipt-printer", "scanner", "camera"):
+            here.devices[kind].has(Fault(kind, "dead", unreadable="not-responding"))
+        here.devices["document-printer"].has(STOPPED)
+        while len(here.root.asked) < 2:
+            await asyncio.sleep(0.5)
+        await here.citizen.wants()
+        assert here.citizen.waited_s is not None
+        assert here.citizen.waited_s < 60
+        before = len(here.root.asked)
+        await asyncio.sleep(HOUR_S)
+        assert len(here.root.asked) == before
+        assert here.citizen.disturbed == 0
+
+
+@on_virtual_time
+async def test_what_ended_well_while_the_device_was_waited_for_is_not_healed() -> None:
+    async with Clinic("scanner").open() as here:
+        scanner, probe = here.devices["scanner"], here.devices["scanner"].probe
+
+        async def slow(*, active: bool) -> Reading | None:
+            await asyncio.sleep(15)
+            return await probe(active=active)
+
+        scanner.has(Fault("scanner", "for a moment", {"status": "io-error"}))
+        while here.codes("scanner") == []:
+            await asyncio.sleep(0.5)
+        scanner.probe = slow  # type: ignore[method-assign]
+        await asyncio.sleep(12)
+        scanner.has(None)
+        await asyncio.sleep(120)
+        assert here.outcomes() == []
+
+
+@on_virtual_time
+async def test_a_device_that_cannot_be_looked_at_now_is_not_healed_now() -> None:
+    async with Clinic("camera").open() as here:
+        camera = here.devices["camera"]
+        camera.has(Fault("camera", "dead", unreadable="not-responding"))
+        while here.codes("camera") == []:
+            await asyncio.sleep(0.5)
+        camera.leaves_alone = True
+        here.watches["camera"].wake(active=True)
+        await asyncio.sleep(12 * HOUR_S)
+        assert here.outcomes() == []
+        camera.leaves_alone = False
+        await asyncio.sleep(60)
+        assert here.outcomes() != []
+
+
+@on_virtual_time
+async def test_a_remedy_that_makes_it_worse_did_not_cure() -> None:
+    async with Clinic("network").open() as here:
+        network = here.devices["network"]
+
+        async def worse(name: str, slot: str) -> str:
+            assert slot == "network"
+            network.done.append(name)
+            network.fault = Fault("network", "worse", {"carrier": False, "address": None, "gateway": None})
+            return "done"
+
+        here.root.act = worse  # type: ignore[method-assign]
+        network.has(NO_ADDRESS)
+        await asyncio.sleep(80)
+        assert here.outcomes() == [("renew-address", "failed")]
+
+
+@on_virtual_time
+async def test_a_clock_that_was_once_ahead_ends_no_healing() -> None:
+    here = Clinic("receipt-printer", began_s=3.2e8)
+    async with here.open():
+        here.devices["receipt-printer"].has(MUTE)
+        await asyncio.sleep(600)
+    again = Clinic("receipt-printer", notebook=here.notebook)
+    async with again.open():
+        again.devices["receipt-printer"].has(MUTE)
+        await asyncio.sleep(6 * HOUR_S)
+        assert again.devices["receipt-printer"].done != []
+
+
+@on_virtual_time
+async def test_a_reboot_that_root_refused_may_be_had_later() -> None:
+    async with Clinic("network").open() as here:
+        here.root.refuses.add("reboot")
+        here.devices["network"].has(NO_ADDRESS)
+        await asyncio.sleep(HOUR_S)
+        assert ("reboot", "refused") in here.outcomes()
+        here.root.refuses.clear()
+        await asyncio.sleep(12 * HOUR_S)
+        assert here.devices["network"].done.count("reboot") == 1
 
 
 @on_virtual_time
@@ -282,10 +397,12 @@ async def test_200_healthy_but_noisy_runs_see_no_remedy() -> None:
         Fault("network", "blip", {"carrier": False, "address": None}, lasts_s=40.0),
     ]
     for seed in range(200):
+        chance = seeded(seed)
         async with Clinic().open() as here:
-            for fault in noise[seed % 3 :]:
-                here.devices[fault.kind].has(fault)
-                await asyncio.sleep(30 + seed % 17)
+            for _ in range(8):
+                fault = chance.choice(noise)
+                here.devices[fault.kind].has(replace(fault, lasts_s=chance.uniform(0.1, fault.lasts_s or 1.0)))
+                await asyncio.sleep(chance.uniform(0.0, 45.0))
             await asyncio.sleep(120)
             assert here.root.asked == [], seed
             assert here.outcomes() == [], seed
@@ -293,12 +410,10 @@ async def test_200_healthy_but_noisy_runs_see_no_remedy() -> None:
 
 @on_virtual_time
 async def test_a_booth_that_may_not_heal_does_not() -> None:
-    here = Clinic("document-printer")
-    async with here.open():
-        here.healer._enabled = False
+    async with Clinic("document-printer", heal=HealTable(enabled=False)).open() as here:
         here.devices["document-printer"].has(STOPPED)
-        task = asyncio.create_task(here.healer.run())
-        await asyncio.wait_for(task, 1.0)
+        await asyncio.sleep(HOUR_S)
+        assert here.root.asked == []
 
 
 # --- every ladder ---

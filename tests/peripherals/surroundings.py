@@ -46,8 +46,7 @@ class NobodyThere:
         return False
 
     @contextmanager
-    def taken(self, shared_s: float | None = None) -> Iterator[bool]:
-        del shared_s
+    def taken(self) -> Iterator[bool]:
         yield True
 
 

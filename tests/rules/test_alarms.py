@@ -1,5 +1,6 @@
 """Alarms: findings that lasted. Contract §5."""
 
+from dataclasses import replace
 from typing import Final
 
 from hypothesis import given
@@ -169,3 +170,17 @@ def test_every_alarm_that_is_raised_is_cleared_in_the_end_and_only_then(
         assert (key in standing) == (step != "raised")
         standing = standing - {key} if step == "cleared" else standing | {key}
     assert not standing
+
+
+def test_a_fault_that_goes_from_the_booth_to_a_technician_was_told_already_and_one_of_the_shopkeepers_was_not() -> None:
+    """Else the light would be green from giving up until the broker has the new word, which may take hours."""
+
+    def acknowledged_after(before: FixBy, after: FixBy, severity: Severity = "fault") -> bool:
+        alarms = {key: replace(alarm, acknowledged=True) for key, alarm in raised(EMPTY, before).items()}
+        alarms, steps = track(alarms, found(EMPTY, severity, after), AFTER_S, at(60))
+        assert told(steps) == [("changed", EMPTY)]
+        return alarms[EMPTY].acknowledged
+
+    assert acknowledged_after("auto", "technician")
+    assert not acknowledged_after("shopkeeper", "technician")
+    assert not acknowledged_after("auto", "technician", "warning")

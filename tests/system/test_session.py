@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
@@ -111,15 +112,20 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_further_checks_join_a_hold_for_a_while_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_further_checks_join_a_hold_for_a_while_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one check after the other would keep a citizen waiting for ever."""
     lock = SessionLock(tmp_path)
     with lock.taken() as first, lock.taken() as second:
         assert (first, second) == (True, True)
     monkeypatch.setattr(session, "_SHARED_S", 0.0)
-    with lock.taken() as first, lock.taken() as late:
-        assert (first, late) == (True, False)
-    with lock.taken(30.0) as remedy, lock.taken() as its_probe:
+    outside = copy_context()  # that of a task which is as old as the agent
+    with lock.taken() as remedy, lock.taken() as its_probe:
         assert (remedy, its_probe) == (True, True)
-    with lock.taken() as next_one:
-        assert next_one
+        assert not await asyncio.create_task(another(lock), context=outside)
+    assert await asyncio.create_task(another(lock), context=outside)
+
+
+async def another(lock: SessionLock) -> bool:
+    """A check of somebody else's."""
+    with lock.taken() as ours:
+        return ours
