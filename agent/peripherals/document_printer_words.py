@@ -161,7 +161,7 @@ FINDINGS: Final = (
         "access-denied", "warning", "remote",
         Text(
             "La borne ne peut pas effacer les documents en attente.",
-            "The booth cannot delete documents that wait: root's list does not name this printer.",
+            "The booth cannot delete documents that wait.",
         ),
     ),
     FindingKind(
