@@ -70,7 +70,7 @@ def test_every_known_reason_is_found_with_any_suffix(code: str, suffix: str) -> 
 
 
 def test_every_declared_code_can_be_found_and_the_reasons_are_declared() -> None:
-    ours = {"no-device", "queue-stopped", "queue-missing", "job-stuck", "scheduler-down"}
+    ours = {"no-device", "queue-stopped", "queue-missing", "job-stuck", "scheduler-down", "access-denied"}
     assert {kind.code for kind in PERIPHERAL.findings} == ours | set(KNOWN)
 
 
