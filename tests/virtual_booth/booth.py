@@ -2,17 +2,15 @@
 
 Real Debian, real kernel, real udev and systemd, on a disk that is thrown away. The repository is mounted read-only
 on /repository; /opt/virtual-booth is a virtual environment with the agent's libraries that imports the agent from
-there, as it was when the machine booted. No network but the machine's own loopback. Everything has a deadline, and
-nothing is left behind: QEMU dies with whoever started it.
+there, as it was when the machine booted. /opt/wheels is for `make install`. Its network card leads to a router and no further.
+Everything has a deadline, and nothing is left behind: QEMU dies with whoever started it.
 """
 
 import contextlib
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.virtual_booth.channel import BoothFailed, Lines
 from tests.virtual_booth.image import REPOSITORY, Image
 
 # In the order of the steps; these are what a machine needs besides the image.
@@ -43,10 +42,6 @@ _RETRY_S: Final = 0.2
 _CONSOLE_TAIL: Final = 3000  # characters
 
 
-class BoothFailed(Exception):
-    """It did not boot, a command failed or took too long; the text holds what was said."""
-
-
 class VirtualBooth:
     """One machine. As a context manager it boots, and is gone at the end. Its disk outlives a power cut, not `close`."""
 
@@ -54,8 +49,8 @@ class VirtualBooth:
         self._image = image
         self._folder = Path(tempfile.mkdtemp(prefix="booth-vm-"))
         self._qemu: subprocess.Popen[bytes] | None = None
-        self._channel: _Lines | None = None
-        self._monitor: _Lines | None = None
+        self._channel: Lines | None = None
+        self._monitor: Lines | None = None
         self._asked = 0
         self._disk = self._folder / "disk.img"
         subprocess.run(["cp", "--sparse=always", "--reflink=auto", image.disk, self._disk], check=True, timeout=120)
@@ -81,8 +76,8 @@ class VirtualBooth:
             command = ["setpriv", "--pdeathsig", "KILL", "--", *self._command_line()]
             self._qemu = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
-            self._monitor = _Lines(self._folder / "monitor", deadline_s=20)
-            self._channel = _Lines(self._folder / "commands", deadline_s=20)
+            self._monitor = Lines(self._folder / "monitor", deadline_s=20)
+            self._channel = Lines(self._folder / "commands", deadline_s=20)
             self._monitor.read(20)  # its greeting
             self._ask_monitor("qmp_capabilities")
             self.run("true", deadline_s - (time.monotonic() - began))
@@ -122,15 +117,33 @@ class VirtualBooth:
             time.sleep(_RETRY_S)
 
     def plug(self, driver: str, name: str, **properties: Any) -> None:
-        """Plug in a USB device of QEMU's (`qemu-system-x86_64 -device help`), under a name of your own.
+        """Plug in a USB device of QEMU's (`qemu-system-x86_64 -device help`), under a name of your own; `_` stands for `-`.
 
-        A `usb-serial` gets another end that takes everything and says nothing, unless `chardev` names one.
+        `port` is its physical port, such as "2" or, behind a hub at 2, "2.1"; else QEMU takes the first that is free. The other
+        end of a `usb-serial` is the TCP port `talks_to` of this machine, or takes everything and says nothing; a `usb-net` has
+        a cable that ends nowhere, a `usb-storage` an empty disk.
         """
-        if driver == "usb-serial" and "chardev" not in properties:
-            properties |= {"chardev": f"{name}-end", "always-plugged": True}
-            with contextlib.suppress(BoothFailed):  # there is the other end of an earlier one of that name
-                self._ask_monitor("chardev-add", id=properties["chardev"], backend={"type": "null", "data": {}})
-        self._ask_monitor("device_add", driver=driver, id=name, bus="usb.0", **properties)
+        other_end = f"{name}-end"
+        if driver == "usb-serial":
+            port = properties.pop("talks_to", None)
+            address = {"type": "inet", "data": {"host": "127.0.0.1", "port": str(port)}}
+            line = {"type": "socket", "data": {"addr": address, "server": False}} if port else {"type": "null", "data": {}}
+            self._put("chardev-add", "chardev-remove", "id", other_end, backend=line)
+            properties |= {"chardev": other_end, "always-plugged": True}
+        elif driver == "usb-storage":
+            self._put("blockdev-add", "blockdev-del", "node-name", other_end, driver="null-co", size=8 << 20)
+            properties["drive"] = other_end
+        elif driver == "usb-net":
+            self._put("netdev_add", "netdev_del", "id", other_end, type="hubport", hubid=1)
+            properties["netdev"] = other_end
+        written = {key.replace("_", "-"): value for key, value in properties.items()}
+        self._ask_monitor("device_add", driver=driver, id=name, bus="usb.0", **written)
+
+    def _put(self, add: str, remove: str, key: str, name: str, **properties: Any) -> None:
+        """The other end of a device, in the place of what an earlier device of that name has left."""
+        with contextlib.suppress(BoothFailed):
+            self._ask_monitor(remove, **{key: name})
+        self._ask_monitor(add, **{key: name}, **properties)
 
     def unplug(self, name: str, timeout_s: float = 20) -> None:
         """Pull it out, and wait until it is out."""
@@ -140,6 +153,19 @@ class VirtualBooth:
         while name not in self._monitor.gone:
             self._monitor.read_event(until - time.monotonic())
         self._monitor.gone.discard(name)
+
+    def cable(self, *, plugged: bool) -> None:
+        """Pull the cable of its network card `eth0`, or plug it in: at its end is a router with DHCP, and nothing beyond."""
+        self._ask_monitor("set_link", name="eth0", up=plugged)
+
+    def wait_until_off(self, timeout_s: float) -> None:
+        """Until it goes off by itself, as it does instead of booting again. `boot` may follow. Raises BoothFailed."""
+        assert self._qemu is not None, "it is off"
+        try:
+            self._qemu.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise BoothFailed(f"still on after {timeout_s:g} s\n{self.console()}") from None
+        self.cut_power()
 
     def cut_power(self) -> None:
         """As the master switch does: nothing is told, nothing more is written. `boot` may follow."""
@@ -176,9 +202,11 @@ class VirtualBooth:
         ]
         return [
             *("qemu-system-x86_64", "-M", "q35", *_accelerator(), "-m", "1024", "-smp", "2"),
-            *("-nodefaults", "-display", "none", "-no-reboot", "-nic", "none"),
+            *("-nodefaults", "-display", "none", "-no-reboot"),
+            *("-netdev", "user,id=router,restrict=on", "-device", "virtio-net-pci,netdev=router,id=eth0"),
+            *("-global", "ICH9-LPC.noreboot=off", "-action", "watchdog=reset"),  # the board's own watchdog
             *("-kernel", str(self._image.kernel), "-initrd", str(self._image.initrd)),
-            *("-append", "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off fsck.mode=skip quiet"),
+            *("-append", "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off fsck.mode=skip net.ifnames=0 quiet"),
             *("-drive", devices[0], "-virtfs", devices[1], "-device", "virtio-rng-pci"),
             *("-device", "virtio-serial", "-chardev", devices[2]),
             *("-device", "virtserialport,chardev=commands,name=booth.commands"),
@@ -192,57 +220,6 @@ class VirtualBooth:
         answer = self._monitor.read(20)
         if "error" in answer:
             raise BoothFailed(f"{command}: {answer['error'].get('desc')}")
-
-
-class _Lines:
-    """JSON objects, one a line, over a socket of QEMU's. Events of its monitor are set aside."""
-
-    def __init__(self, path: Path, deadline_s: float) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._read = b""
-        self.gone: set[str] = set()  # devices that were unplugged
-        until = time.monotonic() + deadline_s
-        while self._socket.connect_ex(str(path)):  # QEMU has not made it yet
-            if time.monotonic() > until:
-                self._socket.close()
-                raise BoothFailed(f"QEMU listens not at {path}")
-            time.sleep(0.05)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def write(self, message: dict[str, Any]) -> None:
-        self._socket.settimeout(20)
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def read(self, timeout_s: float) -> dict[str, Any]:
-        """The next one that is no event. Raises BoothFailed."""
-        until = time.monotonic() + timeout_s
-        while "event" in (message := self._next(until)):
-            self._note(message)
-        return message
-
-    def read_event(self, timeout_s: float) -> None:
-        """Wait for one event. Raises BoothFailed."""
-        self._note(self._next(time.monotonic() + timeout_s))
-
-    def _note(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "DEVICE_DELETED" and "device" in event["data"]:
-            self.gone.add(event["data"]["device"])
-
-    def _next(self, until: float) -> dict[str, Any]:
-        while b"\n" not in self._read:
-            self._socket.settimeout(max(0.01, until - time.monotonic()))
-            try:
-                data = self._socket.recv(65536)
-            except TimeoutError:
-                raise BoothFailed("the machine does not answer") from None
-            if not data:
-                raise BoothFailed("the machine is gone")
-            self._read += data
-        line, _, self._read = self._read.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
 
 
 def _accelerator() -> list[str]:

@@ -10,26 +10,23 @@ import pytest
 
 from tests.virtual_booth.booth import NEEDS, VirtualBooth
 from tests.virtual_booth.image import CannotBuild, image
+from tests.virtual_booth.inside import FILES, SLOW, write
 from tests.virtual_booth.lamps import Lamps, Recorded
+from tests.virtual_booth.paper import Paper
 
 if os.environ.get("BOOTH_SYSTEM_TESTS") != "1":
     collect_ignore_glob = ["test_*.py"]
 
-# What `make install` will do one day: user, udev rules, units, and the programs where the units look for them.
-_INSTALL = r"""
-set -e
-systemd-sysusers /repository/systemd/booth-agent.sysusers
-systemd-tmpfiles --create /repository/systemd/booth-agent.tmpfiles
-install -m 644 /repository/udev/*.rules /etc/udev/rules.d/
-install -m 644 /repository/systemd/*.service /etc/systemd/system/
-mkdir -p /opt/booth-agent/bin /etc/booth-agent
-for name in agent light; do
-    module=agent; [ $name = agent ] || module=agent.booth_$name
-    printf '#!/bin/sh\nexec /opt/virtual-booth/bin/python -B -m %s "$@"\n' $module > /opt/booth-agent/bin/booth-$name
-    chmod 755 /opt/booth-agent/bin/booth-$name
-done
-systemctl daemon-reload
-udevadm control --reload
+# The router's DHCP is cut off from the world, and so names no way there.
+_NETWORK = """
+[Match]
+Name=eth0
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+[Route]
+Gateway=10.0.2.2
+GatewayOnLink=yes
 """
 
 
@@ -49,9 +46,32 @@ def booth() -> Iterator[VirtualBooth]:
 
 @pytest.fixture(scope="session")
 def installed(booth: VirtualBooth) -> VirtualBooth:
-    """The machine, with what the repository gives a booth's system."""
-    booth.run(_INSTALL, timeout_s=120)
+    """The machine, with the agent as `make install` installs it; a test starts it."""
+    booth.run(f"{FILES} > /var/lib/files-before")
+    booth.run("make -C /repository install WHEELS=/opt/wheels", timeout_s=400)
+    booth.run("systemctl --quiet disable booth-agent")
+    # What a flood of acts may cost a Raspberry Pi is too little for a single one on an emulated processor.
+    booth.run(f"mkdir -p {SLOW} && printf '[Slice]\\nCPUQuota=\\n' > {SLOW}/slow.conf && systemctl daemon-reload")
     return booth
+
+
+@pytest.fixture(scope="module")
+def network(installed: VirtualBooth) -> Iterator[VirtualBooth]:
+    """The machine, with a network: `eth0` has an address and a route from its router."""
+    installed.run("mkdir -p /run/systemd/network")
+    write(installed, "/run/systemd/network/booth.network", _NETWORK)
+    installed.run("systemctl start systemd-networkd")
+    installed.wait_for("ip route | grep -F 'default via 10.0.2.2'", 60)
+    yield installed
+    installed.run("systemctl stop systemd-networkd.socket systemd-networkd && rm /run/systemd/network/booth.network")
+    installed.run("ip address flush dev eth0 && ip link set dev eth0 down")
+
+
+@pytest.fixture(scope="module")
+def cups(installed: VirtualBooth) -> Iterator[Paper]:
+    """A print server with the queue `forms`."""
+    with Paper(installed) as paper:
+        yield paper
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ root, the packages of `NEEDS`, about four minutes and 3 GB while it lasts.
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tarfile
@@ -26,8 +25,14 @@ _DEBIAN: Final = (
     *("systemd", "systemd-sysv", "udev", "kmod", "dbus", "polkitd", "linux-image-amd64", "initramfs-tools"),
     *("iproute2", "procps", "nftables", "python3", "python3-venv", "mosquitto", "mosquitto-clients"),
     *("cups-daemon", "cups-client", "cups-ipp-utils", "libsane1", "sane-utils", "alsa-utils", "v4l-utils", "gpiod"),
+    # For `make install`; and what a hijacked daemon would try first.
+    *("make", "sudo", "pkexec"),
 )
-_WHEELS: Final = ("paho-mqtt", "pyserial", "systemd-python", "python-sane", "gpiod")
+# What /opt/wheels is made by and from, besides this folder's own files.
+_WHEELS: Final = (
+    *("provisioning/wheels.sh", "provisioning/system-packages"),
+    *("requirements/build.lock", "requirements/booth.lock"),
+)
 
 # Which file of which package each step of building needs.
 NEEDS: Final = {
@@ -83,22 +88,11 @@ def image() -> Image:
 def _key() -> str:
     """Stands for everything that the image is made from, but for the moment at which Debian is asked."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    for file in sorted(_GUEST.glob("*")):
-        if file.name in {"build.sh", "command_channel.py", "command-channel.service"}:
-            digest.update(file.read_bytes())
-    digest.update(_tools().encode())
-    digest.update(_wheels().encode())
+    for name in ("build.sh", "command_channel.py", "command-channel.service"):
+        digest.update((_GUEST / name).read_bytes())
+    for name in _WHEELS:
+        digest.update((REPOSITORY / name).read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _tools() -> str:
-    return (REPOSITORY / "requirements" / "build.lock").read_text()
-
-
-def _wheels() -> str:
-    """The part of the developer's lock file that runs in a booth: `name==version` and the lines of its hashes."""
-    pins = re.split(r"\n(?=[^\s#])", (REPOSITORY / "requirements" / "dev.lock").read_text())
-    return "\n".join(pin.rstrip() for pin in pins if pin.partition("==")[0] in _WHEELS) + "\n"
 
 
 def _build(image: Image, cache: Path) -> None:
@@ -146,8 +140,9 @@ def _stage(build: Path) -> None:
     modules = build / "modules"
     modules.mkdir(parents=True)
     shutil.copytree(_GUEST, build / "guest")
-    (build / "tools.lock").write_text(_tools())
-    (build / "wheels.lock").write_text(_wheels())
+    for name in _WHEELS:
+        (build / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(REPOSITORY / name, build / name)
     certificates = os.environ.get("PIP_CERT")
     if certificates:
         shutil.copyfile(certificates, build / "ca.crt")

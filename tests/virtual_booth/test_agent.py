@@ -7,9 +7,10 @@ import pytest
 
 from agent.contract.words import LightWord
 from tests.virtual_booth.booth import SETTINGS, VirtualBooth
+from tests.virtual_booth.inside import JOURNAL, STARTS_S, said, until_said, write
+from tests.virtual_booth.inside import agent as running_agent
 from tests.virtual_booth.lamps import Lamps
 
-_TOPICS = "booth/v1/61/61-0001"
 _SETTINGS = f"""
 {SETTINGS}[reporting]
 alarm_after_s = 1
@@ -22,33 +23,28 @@ kind = "audio"
 card = "Loopback"
 """
 _CAMERA = "modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x00"
-_JOURNAL = "journalctl -u booth-agent -o cat --no-pager | tail -20"
 _SEEN_S = 6.0
-_STARTS_S = 90  # Python, systemd and a film, on an emulated processor
+_DROP_INS = "/run/systemd/system/booth-agent.service.d"
+_RETRY_DROP_INS = "/run/systemd/system/booth-retry@.timer.d"
 
 
 @pytest.fixture(scope="module")
 def agent(leds: Lamps) -> Iterator[Lamps]:
     """Its unit has started, with a broker and a camera; the sound is not plugged in yet."""
     booth = leds.booth
-    booth.run(f"cat > /etc/booth-agent/agent.toml <<'END'\n{_SETTINGS}\nEND")
-    booth.run("systemd-run --quiet --unit broker mosquitto -p 1883")
     booth.run(_CAMERA)
     booth.wait_for("test -e /dev/video0 && udevadm settle")
-    booth.run("systemctl start booth-agent", timeout_s=_STARTS_S)
-    yield leds
-    booth.run("systemctl stop booth-agent broker", timeout_s=60)
-    booth.run("rm -rf /run/systemd/system/booth-agent.service.d && systemctl daemon-reload")
+    with running_agent(booth, _SETTINGS):
+        yield leds
+    booth.run(f"rm -rf {_DROP_INS} {_RETRY_DROP_INS} && systemctl daemon-reload")
     booth.wait_for("modprobe --remove --all vivid snd-aloop")
 
 
-def said(booth: VirtualBooth, topic: str) -> str:
-    """What is retained there."""
-    return booth.run(f"mosquitto_sub -W 10 -C 1 -t {_TOPICS}/{topic}").strip()
-
-
-def until_said(booth: VirtualBooth, topic: str, pattern: str, timeout_s: float = _STARTS_S) -> None:
-    booth.wait_for(f"mosquitto_sub -W 5 -C 1 -t {_TOPICS}/{topic} | grep -E '{pattern}' || {{ {_JOURNAL}; false; }}", timeout_s)
+def drop_in(booth: VirtualBooth, folder: str, text: str) -> None:
+    """Where a test cannot wait for as long as a booth does."""
+    booth.run(f"mkdir -p {folder}")
+    write(booth, f"{folder}/quick.conf", text)
+    booth.run("systemctl daemon-reload")
 
 
 def shows(lamps: Lamps, word: LightWord) -> None:
@@ -59,7 +55,7 @@ def shows(lamps: Lamps, word: LightWord) -> None:
         now_s = lamps.now_s()
         if not (problems := lamps.problems(word, now_s - _SEEN_S, now_s)):
             return
-    raise AssertionError(f"{problems}\n{lamps.booth.run(_JOURNAL)}")
+    raise AssertionError(f"{problems}\n{lamps.booth.run(JOURNAL)}")
 
 
 def test_in_its_sandbox_it_films_and_calls_the_shopkeeper_for_the_sound(agent: Lamps) -> None:
@@ -86,13 +82,38 @@ def test_f62_a_camera_that_vanishes_is_absent_and_filmed_when_it_is_back(agent: 
 
 def test_a_killed_agent_leaves_starting_until_it_is_back(agent: Lamps) -> None:
     # It stays away for long enough to look at what it leaves.
-    agent.booth.run("mkdir -p /run/systemd/system/booth-agent.service.d")
-    agent.booth.run("printf '[Service]\\nRestartSec=15\\n' > /run/systemd/system/booth-agent.service.d/away.conf")
-    agent.booth.run("systemctl daemon-reload && systemctl kill -s KILL booth-agent")
+    drop_in(agent.booth, _DROP_INS, "[Service]\nRestartSec=15")
+    agent.booth.run("systemctl kill -s KILL booth-agent")
     agent.booth.wait_for("systemctl show -p SubState --value booth-agent | grep -x auto-restart", timeout_s=20)
     shows(agent, "starting")
     assert agent.booth.run(f"cat /sys/class/leds/{agent.names[0]}/repeat") == "-1\n"
-    agent.booth.wait_for("systemctl is-active booth-agent", timeout_s=_STARTS_S)
+    agent.booth.wait_for("systemctl is-active booth-agent", timeout_s=STARTS_S)
+    shows(agent, "ok")
+
+
+def test_a_hung_agent_is_ended_by_its_watchdog_and_comes_back(agent: Lamps) -> None:
+    process = "systemctl show -P MainPID booth-agent"
+    before = agent.booth.run(process).strip()
+    agent.booth.run(f"kill -STOP {before}")
+    # Half a minute of silence, and a quarter for ending it.
+    agent.booth.wait_for(f"test $({process}) != {before} && systemctl is-active booth-agent", timeout_s=120)
+    assert "Watchdog timeout" in agent.booth.run("journalctl -u booth-agent -o cat --no-pager")
+    until_said(agent.booth, "health/camera", '"status":"ok"')
+    shows(agent, "ok")
+
+
+def test_an_agent_that_cannot_start_is_tried_again_slowly_and_the_light_says_so(agent: Lamps) -> None:
+    booth, config = agent.booth, "/etc/booth-agent/agent.toml"
+    drop_in(booth, _DROP_INS, "[Unit]\nStartLimitBurst=2\n[Service]\nRestartSec=1")
+    drop_in(booth, _RETRY_DROP_INS, "[Timer]\nOnActiveSec=\nOnActiveSec=15s\nAccuracySec=1s")
+    booth.run(f"cp {config} /run/kept.toml && echo broken > {config} && systemctl restart --no-block booth-agent")
+    booth.wait_for("systemctl is-failed booth-agent && systemctl is-active booth-retry@booth-agent.timer", timeout_s=STARTS_S)
+    shows(agent, "starting")
+    # It was left alone, tried again, and given up again.
+    booth.wait_for("systemctl show -P ExecMainStartTimestamp booth-retry@booth-agent | grep .", timeout_s=STARTS_S)
+    booth.wait_for("systemctl is-failed booth-agent && systemctl is-active booth-retry@booth-agent.timer", timeout_s=STARTS_S)
+    booth.run(f"mv /run/kept.toml {config}")
+    booth.wait_for("systemctl is-active booth-agent", timeout_s=STARTS_S)
     shows(agent, "ok")
 
 

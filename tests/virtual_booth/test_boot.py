@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from tests.virtual_booth.booth import PYTHON, BoothFailed, VirtualBooth
+from tests.virtual_booth.booth import PYTHON, VirtualBooth
+from tests.virtual_booth.channel import BoothFailed
 
 
 def test_it_boots_within_two_minutes(booth: VirtualBooth) -> None:

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Runs inside the new root file system, once: what Debian's packages alone do not give a virtual booth.
-# /build holds this folder's files, the sources of three modules, and the lists of wheels.
+# /build holds this folder's files, the sources of three modules, and what `make wheels` needs.
 set -eu
 
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 kernel=$(ls /lib/modules)
-tools="gcc make linux-headers-$kernel pkg-config python3-dev libsystemd-dev libsane-dev"
+tools="gcc linux-headers-$kernel pkg-config python3-dev libsystemd-dev libsane-dev"
 
 # shellcheck disable=SC2086  # a list of words, on purpose
 apt-get -q -q install --yes --no-install-recommends $tools
@@ -15,13 +15,14 @@ make -s -C "/lib/modules/$kernel/build" M=/build/modules modules
 install -D -m 644 -t "/lib/modules/$kernel/extra" /build/modules/*.ko
 depmod "$kernel"
 
-# The agent's libraries, pinned as in a developer's .venv. The agent itself comes with the shared folder.
+# What `make install` needs without a network, and from it the agent's libraries alone: tests run parts of the agent as it
+# stands in the shared folder.
 [ ! -f /build/ca.crt ] || export PIP_CERT=/build/ca.crt
 unset PIP_FIND_LINKS REQUESTS_CA_BUNDLE CURL_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR  # files of the machine outside
+PIP_NO_CACHE_DIR=1 WHEELS=/opt/wheels sh /build/provisioning/wheels.sh
 python3 -m venv /opt/virtual-booth
-pip="/opt/virtual-booth/bin/pip --quiet --disable-pip-version-check --no-cache-dir install --require-hashes"
-$pip -r /build/tools.lock
-$pip --no-build-isolation -r /build/wheels.lock
+/opt/virtual-booth/bin/pip --quiet --disable-pip-version-check install --no-index --find-links /opt/wheels \
+    paho-mqtt pyserial systemd-python python-sane gpiod
 echo /repository > "$(/opt/virtual-booth/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/repository.pth"
 python3 -m compileall -q /opt/virtual-booth/lib
 

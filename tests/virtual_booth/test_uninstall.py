@@ -1,0 +1,33 @@
+"""Installing again changes nothing, and removing leaves nothing. The last of all."""
+
+from tests.virtual_booth.booth import VirtualBooth
+from tests.virtual_booth.inside import FILES, SLOW
+
+_BEFORE = "/var/lib/files-before"
+_INSTALL = "make -C /repository install WHEELS=/opt/wheels"
+# What tests and a running system have left there, on their own.
+_OTHERS = r"^/\(etc/cups\|var/spool\|var/lib/systemd\|var/lib/private\|var/backups\)\(/\|$\)"
+
+
+def files(booth: VirtualBooth) -> set[str]:
+    return set(booth.run(f"{FILES} | grep -v '{_OTHERS}'").splitlines())
+
+
+def test_installing_again_changes_neither_files_nor_configuration(installed: VirtualBooth) -> None:
+    configuration = "cat /etc/booth-agent/*.toml; stat -c '%n %U %G %a' /etc/booth-agent /etc/booth-agent/*"
+    before, configured = files(installed), installed.run(configuration)
+    installed.run(_INSTALL, timeout_s=400)
+    assert files(installed) ^ before == {"/etc/systemd/system/multi-user.target.wants/booth-agent.service"}
+    assert installed.run(configuration) == configured
+    others = "find /opt/booth-agent /etc/booth-agent /etc/systemd/system ! -type l ( ! -user root -o -perm /022 )"
+    assert installed.run(others.replace("(", r"\(").replace(")", r"\)")) == ""
+
+
+def test_removing_leaves_nothing(installed: VirtualBooth) -> None:
+    installed.run(f"rm -r {SLOW}")
+    installed.run("make -C /repository uninstall", timeout_s=120)
+    before = set(installed.run(f"grep -v '{_OTHERS}' {_BEFORE}").splitlines())
+    assert files(installed) ^ before == set()
+    assert installed.run("getent passwd booth-agent; getent group booth-agent booth-session; true") == ""
+    assert installed.run("systemctl list-units --all --plain --no-legend 'booth-*'") == ""
+    assert installed.run("ls -d /run/booth-* 2> /dev/null || true") == ""
