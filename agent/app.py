@@ -267,7 +267,9 @@ class Agent:
 
     def _agent_view(self) -> AgentView:
         denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
-        return AgentView(self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless)
+        return AgentView(
+            self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable
+        )
 
     async def _broker_view(self) -> BrokerView:
         host = self._settings.broker.host

@@ -1,4 +1,4 @@
-"""A session that never ends: it is told, and left alone. Contract §4: a session is absolute."""
+"""A session that never ends: it is told, and left alone. Contract §4: a session is absolute. And a lock that nobody can open."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,8 @@ _LOOK_EVERY_S: Final = 300.0  # nothing announces that the lock was taken or fre
 
 
 class LongSession:
-    """`endless` says whether every look for `longest_s` found a citizen; `changed` is called when it answers differently."""
+    """`endless`: every look for `longest_s` found a citizen. `openable`: the lock could be opened. `changed` is called when
+    either is another."""
 
     def __init__(self, session: Session, longest_s: float, mono_s: Callable[[], float], changed: Callable[[], None]) -> None:
         self._session = session
@@ -19,20 +20,21 @@ class LongSession:
         self._changed = changed
         self._since_s: float | None = None
         self.endless = False
+        self.openable = True
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await asyncio.sleep(min(_LOOK_EVERY_S, self._longest_s / 4))
             self.look()
+            await asyncio.sleep(min(_LOOK_EVERY_S, self._longest_s / 4))
 
     def look(self) -> None:
         now_s = self._mono_s()
-        if not self._session.held():
+        if not self._session.held() or not self._session.openable:
             self._since_s = None
         elif self._since_s is None:
             self._since_s = now_s
         endless = self._since_s is not None and now_s - self._since_s >= self._longest_s
-        if endless != self.endless:
-            self.endless = endless
+        if (endless, self._session.openable) != (self.endless, self.openable):
+            self.endless, self.openable = endless, self._session.openable
             self._changed()

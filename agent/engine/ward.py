@@ -185,7 +185,7 @@ class Ward:
     def escalated(self, name: str, finding: Finding) -> bool:
         """Whether all that the booth can do itself about a finding was done, in vain."""
         watch = self._watches[name]
-        return gave_up(watch.peripheral.ladder, _patient(watch), self._cases.of(name), finding)
+        return gave_up(watch.peripheral.ladder, _patient(watch), self._cases.of(name), finding, self._wall_s(), self._limits)
 
 
 def _patient(watch: Watch) -> Patient:

@@ -24,6 +24,8 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
         yield Observed("publish-denied", {"topics": facts["denied_topics"]})
     if facts["echo_heard"] is False:
         yield Observed("subscribe-denied")
+    if facts["session_lock"] is False:
+        yield Observed("probe-failed", {"reason": "the session lock cannot be opened: nothing is scanned, filmed or mended"})
     if facts["session_endless"]:
         yield Observed("not-responding", {"reason": "session-without-end"})
 
@@ -43,6 +45,7 @@ class AgentSource:
                 "denied_topics": " ".join(view.denied_topics) or None,
                 "echo_heard": view.echo_heard,
                 "session_endless": view.session_endless,
+                "session_lock": view.session_lock,
             }
         )
 
@@ -60,6 +63,7 @@ PERIPHERAL = Peripheral(
     facts=(
         Fact("store", "string", "the store on disk: ok, full, damaged (set aside, begun afresh), failed or hangs"),
         Fact("denied_topics", "string", "topics below the booth's own that the broker refused and has not taken since; null if none"),
+        Fact("session_lock", "boolean", "the session lock can be opened; one that cannot counts as a citizen's"),
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),

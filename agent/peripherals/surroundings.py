@@ -42,10 +42,14 @@ class AgentView:
     denied_topics: tuple[str, ...]
     echo_heard: bool | None
     session_endless: bool = False
+    session_lock: bool = True
 
 
 class Session(Protocol):
     """The lock that the kiosk application holds while a citizen uses the booth. Contract §12."""
+
+    openable: bool
+    """Whether it could be opened at the last attempt; one that cannot counts as a citizen's."""
 
     def held(self) -> bool:
         """Whether a citizen uses the booth now."""

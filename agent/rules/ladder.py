@@ -163,11 +163,13 @@ def decide(
     return min(waits, key=lambda wait: wait.seconds, default=None)
 
 
-def gave_up(ladder: Sequence[Remedy], patient: Patient, case: Case, finding: Finding) -> bool:
-    """Whether every rung that may cure this finding was tried in vain: now it is somebody else's, though it goes on slowly."""
+def gave_up(ladder: Sequence[Remedy], patient: Patient, case: Case, finding: Finding, now_s: float, limits: Limits) -> bool:
+    """Whether every rung that may cure this finding was tried in vain, or the day's budget went into cures that did not last: now
+    it is somebody else's, though it goes on slowly."""
     rungs = _rungs(ladder, finding, patient)
     again = case.round > 0 and bool(case.tried(finding.code))
-    return bool(rungs) and (again or all(_spent(remedy, finding.code, case) for remedy in rungs))
+    used_up = _budget_s(case, now_s, limits) > 0
+    return bool(rungs) and (again or used_up or all(_spent(remedy, finding.code, case) for remedy in rungs))
 
 
 @dataclass(frozen=True)

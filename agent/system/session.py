@@ -54,7 +54,7 @@ class SessionLock:
         self._holds = 0
         self._taken_at_s = 0.0
         self._inside: ContextVar[bool] = ContextVar("inside", default=False)  # whether this very task holds it already
-        self._complained = False
+        self.openable = True  # at the last attempt
 
     def held(self) -> bool:
         """Whether a citizen uses the booth now."""
@@ -85,11 +85,11 @@ class SessionLock:
             # Opened anew each time: whoever replaces the file must not leave us with a lock that nobody sees.
             descriptor = open_lock(self._runtime_dir)
         except OSError as error:
-            if not self._complained:
-                self._complained = True
-                log.warning("the session lock cannot be opened (%s): scanner and camera are left alone", error)
+            if self.openable:
+                self.openable = False
+                log.warning("the session lock cannot be opened (%s): the devices are left alone, and nothing is mended", error)
             return False
-        self._complained = False
+        self.openable = True
         if not try_lock(descriptor):
             os.close(descriptor)
             return False

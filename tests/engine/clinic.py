@@ -119,6 +119,8 @@ class Citizen:
     """The session lock, and who wants it. `disturbed` counts what was done while she was there. `wants`: she takes it as soon as
     the agent leaves it free, and `waited_s` says how long that took her."""
 
+    openable = True
+
     def __init__(self) -> None:
         self.there = False
         self.disturbed = 0

@@ -29,3 +29,10 @@ def test_only_a_session_that_every_look_found_for_so_long_is_endless() -> None:
     assert changes == 1
     assert not looked(40_300, held=False)
     assert changes == 2
+    citizen.openable = False  # which counts as a citizen's everywhere else
+    assert not looked(40_600, held=True)
+    assert not looked(90_000, held=True)
+    assert (session.openable, changes) == (False, 3)
+    citizen.openable = True
+    assert not looked(90_300, held=False)
+    assert (session.openable, changes) == (True, 4)

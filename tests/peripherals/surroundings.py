@@ -42,6 +42,8 @@ class Recorded:
 class NobodyThere:
     """A booth without citizens."""
 
+    openable = True
+
     def held(self) -> bool:
         return False
 

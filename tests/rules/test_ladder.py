@@ -102,7 +102,7 @@ def test_what_was_given_up_is_tried_again_slowly_once_each_rung_and_for_ever() -
         ("reopen", 20_000, "failed"), ("reset", 19_000, "failed"), ("reset", 18_000, "failed"), ("power", 15_000, "failed")
     )
     finding = ill("mute").findings[0]
-    assert gave_up(LADDER, ill("mute"), spent, finding)
+    assert gave_up(LADDER, ill("mute"), spent, finding, NOW_S, LIMITS)
     case = spent
     for _ in range(5):
         names = []
@@ -138,6 +138,8 @@ def test_the_booth_is_rebooted_once_in_six_hours_for_whatever_reason() -> None:
 def test_a_device_that_is_cured_again_and_again_has_a_budget() -> None:
     case = tried(*(("reopen", 3600.0 - 100 * count, "cured") for count in range(24)))
     assert due(case) == Wait(DAY_S - 3600.0, "budget")
+    assert gave_up(LADDER, ill("mute"), case, ill("mute").findings[0], NOW_S, LIMITS)
+    assert not gave_up(LADDER, ill("mute"), case, ill("mute").findings[0], NOW_S + DAY_S, LIMITS)
 
 
 def test_failed_attempts_make_a_cooldown_longer_up_to_an_hour() -> None:
