@@ -109,7 +109,7 @@ async def test_a_document_is_forgotten_after_its_session_and_nobody_is_told(tmp_
         hers = await booth.cups.print_something("her form\n")
         await observer.until(lambda: observer.codes("document-printer") == ["media-empty"], "paper out")
         booth.citizen.goes()
-        await observer.until(lambda: ("purge-spool", "document-printer") in booth.machine.acts.asked, "the purge")
+        await observer.until(lambda: ("purge-spool", "document-printer") in booth.machine.acts.done, "the purge")
         assert observer.last("led") == "your-turn"  # the paper is still out
         booth.cups.change(paper="plenty")
         await observer.until(lambda: observer.codes("document-printer") == [], "the alarm to go though nobody prints")

@@ -6,11 +6,13 @@ Act = Callable[[], Awaitable[None]]
 
 
 class SimulatedActs:
-    """`table` holds what can be done, by act and peripheral; everything else is `not-supported`. `asked` keeps what was asked."""
+    """`table` holds what can be done, by act and peripheral; everything else is `not-supported`. `asked` keeps what was asked,
+    `done` what was done."""
 
     def __init__(self) -> None:
         self.table: dict[tuple[str, str], Act] = {}
         self.asked: list[tuple[str, str]] = []
+        self.done: list[tuple[str, str]] = []
 
     async def act(self, name: str, slot: str) -> str:
         self.asked.append((name, slot))
@@ -18,4 +20,5 @@ class SimulatedActs:
         if act is None:
             return "not-supported"
         await act()
+        self.done.append((name, slot))
         return "done"

@@ -118,7 +118,7 @@ async def test_f59_paper_jam_cover_low(
 
 @pytest.mark.parametrize("history", [True, False])
 async def test_a_reason_that_outlived_a_printed_page_is_not_believed(tmp_path: Path, *, history: bool) -> None:
-    async with bench(tmp_path, history=history) as b:
+    async with bench(tmp_path, history=history, empty_job=False) as b:
         b.cups.change(jammed=True, takes_back=False)
         await b.cups.print_something()
         await b.until("media-jam")

@@ -45,10 +45,18 @@ class Door:
         return Path(self._log.name).read_text(errors="replace")
 
     def knock(self) -> socket.socket:
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(60)
-        client.connect(str(self.path))
-        return client
+        end_s = time.monotonic() + 20
+        while True:
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(60)
+            try:
+                client.connect(str(self.path))
+            except ConnectionRefusedError:  # the file is there a moment before anybody listens
+                client.close()
+                assert time.monotonic() < end_s
+                time.sleep(0.01)
+            else:
+                return client
 
     def ask(self, line: bytes) -> Any:
         with self.knock() as client:
