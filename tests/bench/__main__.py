@@ -4,7 +4,9 @@ import argparse
 import asyncio
 import contextlib
 import platform
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +41,7 @@ async def main() -> int:
     rows += await hanging()
     rows += await deadlines()
     healed = await asyncio.to_thread(lambda: list(healable.inject()))
-    text = page(rows, options.idle) + healing(healed)
+    text = page(rows, options.idle) + healing(healed) + sandboxes()
     REPORT.write_text(text)
     print(text)
     return 0
@@ -258,6 +260,22 @@ Healed: {healable.share_pct(results):.0f} % (wanted: 80). Remedies during a sess
 noisy runs: 0 (`tests/engine/test_heal.py` asserts it). Not healed: what nothing cures, after which a technician is named.
 
 {healable.table(results)}
+"""
+
+
+def sandboxes() -> str:
+    """The scores of `systemd-analyze security`, as `make check` holds them."""
+    said = subprocess.run(["sh", "systemd/check"], capture_output=True, text=True, check=True).stdout
+    scores = re.findall(r"systemd/(\S+)\.service: exposure ([0-9.]+), at most ([0-9.]+)", said)
+    rows = "\n".join(f"| {unit} | {score} | {limit} |" for unit, score, limit in scores)
+    return f"""
+## Sandboxes
+
+`systemd-analyze security --offline=true` (0 is best), held by `make check`.
+
+| unit | exposure | at most |
+|---|---|---|
+{rows}
 """
 
 
