@@ -1,6 +1,6 @@
 """The receipt printer: ESC/POS over TCP, a serial line or USB."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -9,7 +9,7 @@ from agent.contract.health import FactValue
 from agent.contract.typed import Check, Pattern, Range
 from agent.devices.escpos.codec import Status
 from agent.devices.escpos.printer import NotResponding, StatusPrinter
-from agent.devices.lines import Absent, LineAddress, Taken, open_line
+from agent.devices.lines import Absent, Line, LineAddress, Taken, open_line
 from agent.peripherals.declaration import Hands, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
@@ -68,8 +68,9 @@ class PrinterSource:
         self._session = surroundings.session
         self._absent = True
         self._troubled = False
+        self._identity = Identity()  # of the line that was opened last; a mute printer has a port too
         self._printer = StatusPrinter(
-            lambda handlers: open_line(address, surroundings.files, handlers, surroundings.resolve),
+            lambda handlers: self._open(open_line(address, surroundings.files, handlers, surroundings.resolve)),
             self._pushed,
             signals.wake,
             self._lost,
@@ -91,7 +92,7 @@ class PrinterSource:
         except NotResponding as error:
             self._absent = False
             self._troubled = True
-            return Reading(unreadable=Unreadable("not-responding", {"reason": str(error)}))
+            return Reading(identity=self._identity, unreadable=Unreadable("not-responding", {"reason": str(error)}))
         except (Taken, OSError) as error:
             # Another process, a permission, no driver: nothing a shopkeeper could mend. A moment after plugging in,
             # udev has yet to set the permission, and announces when it has: so this waits like an absent device.
@@ -146,12 +147,14 @@ class PrinterSource:
             "error": status.error,
             "feeding": status.feeding,
         }
-        line = self._printer.line
-        if line is None:
-            return Reading(facts)
+        return Reading(facts, self._identity)
+
+    async def _open(self, opening: Awaitable[Line]) -> Line:
+        line = await opening
         device = line.device
-        identity = Identity(line.slot) if device is None else Identity(line.slot, device.vendor, device.product, device.serial)
-        return Reading(facts, identity)
+        told = () if device is None else (device.vendor, device.product, device.serial)
+        self._identity = Identity(line.slot, *told)
+        return line
 
 
 def _reason(error: Exception) -> str:

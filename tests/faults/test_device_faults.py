@@ -109,6 +109,7 @@ async def test_f57_a_printer_that_is_mute_from_the_start_does_not_hold_the_booth
         await w.start_agent()
         assert time.monotonic() - started_s < 15
         await until_codes(w, "not-responding")
+        assert w.observer.last("health/receipt-printer")["slot"] == "loopback", "its port is known: remedies need it"
         assert w.observer.last("health/board")["checked_at"]
 
 
