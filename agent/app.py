@@ -33,17 +33,17 @@ from agent.engine.sessions import LongSession
 from agent.engine.strangers import Strangers
 from agent.engine.ward import Ward
 from agent.engine.watch import Watch
+from agent.live_settings import LiveSettings, Parts, limits_of
 from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
 from agent.peripherals.surroundings import AgentView, BrokerView, ClockView, Surroundings
 from agent.rules.checks import people_expected
 from agent.rules.health import Change, Now
 from agent.rules.hours import is_open
-from agent.rules.ladder import Limits as HealLimits
 from agent.rules.light import SHOWN
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
-from agent.system.broker import BrokerError, Dialer
+from agent.system.broker import BrokerError
 from agent.system.chance import between
 from agent.system.clock import SAVE_EVERY_S, Clock, rfc3339
 from agent.system.mqtt import Handlers, Mqtt
@@ -51,6 +51,7 @@ from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Li
 from agent.system.session import SessionLock
 from agent.system.store import Store
 from agent.system.threads import in_thread
+from agent.system.verifying import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -70,17 +71,16 @@ class Agent:
         runtime_dir: Path | None = None,
     ) -> None:
         """`runtime_dir` holds the session lock; the state directory, if none is given."""
-        self._settings = settings
-        self._state_dir = state_dir
+        self._live = LiveSettings(settings, state_dir)
+        self._runtime_dir = runtime_dir or state_dir
         self._machine = machine or Machine()
         self._boot_id = Machine().files.text("proc/sys/kernel/random/boot_id") or "unknown"
         self._address = Address(settings.booth.area, settings.booth.id)
         self._clock = Clock(state_dir / "clock-floor", self._machine.times)
-        self._dialer = Dialer(settings.broker, memory=state_dir / "broker-address")
         self._routed = True
         self._store = Store(state_dir / "store.db", self._stamp, limits)
         self._mqtt = Mqtt(
-            self._dialer,
+            self._live.dialer(),
             settings.booth.id,
             Handlers(self._connected, self._lost, self._received, self._room),
             self._address.subscriptions(),
@@ -94,24 +94,27 @@ class Agent:
             self._booth(), self._publisher, recorder, self._now, self._clock.word, self._figures,
             self._show_light, lambda: self._checks.in_hours,
         )  # fmt: skip
-        self._zone = zone_of(settings)
-        lamp = lamp_of(settings.light, self._machine.files, runtime_dir or state_dir)
-        self._light = None if lamp is None else LightKeeper(lamp, settings.light.dim_pct, lambda: not self._open_now())
+        self._light = self._keeper_of_light()
+        self._light_changed = asyncio.Event()
         self._checks = ActiveChecks(
             lambda: self._watches.values(), settings.hours, settings.appointments, settings.checks.every_s,  # noqa: PLW0108 - made later
             self._local_time, self._clock.mono_s,
         )  # fmt: skip
         self._echo = Echo(lambda word: self._publisher.send_once("echo", self._address.echo, word), self._own_state_changed)
-        self._configurer = Configurer(self._publisher, self._address.reported, self._clock.wall, self._record)
+        self._lockdown = self._machine.lockdown
+        self._configurer = Configurer(
+            self._publisher, self._address.reported, self._clock.wall, self._record, Verifier(), self._lockdown, self._live,
+            {"config": str(settings.file.absolute()), "state_dir": str(state_dir.absolute())}, self._own_state_changed,
+            self._clock.not_before,
+        )  # fmt: skip
         self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
         self._workers = Workers()
         self._strangers = Strangers(self._storage_at, self._record, self._clock.mono_s)
         self._machine.uevents.subscribe(lambda event: self._strangers.plugged(event.action, event.subsystem, event.devpath))
         session = SessionLock(runtime_dir or state_dir)
         self._long_session = LongSession(session, settings.heal.longest_session_s, self._clock.mono_s, self._own_state_changed)
-        heal_limits = HealLimits(settings.heal.per_day, settings.heal.retry_s)
         ward = Ward(
-            self._now, self._clock.wall_s, rfc3339, heal_limits, lambda cases: self._store.save("healing", cases),
+            self._now, self._clock.wall_s, rfc3339, limits_of(settings), lambda cases: self._store.save("healing", cases),
             heals=settings.heal.enabled,
         )  # fmt: skip
         self._healer = Healer(ward, session, self._machine.acts, recorder, self._now, self._reporter.tended)
@@ -124,7 +127,7 @@ class Agent:
             broker=self._broker_view,
             clock=lambda: ClockView(self._clock.synced(), self._clock.below_floor()),
             agent=self._agent_view,
-            people_expected=lambda: people_expected(self._local_time(), settings.hours, settings.appointments),
+            people_expected=self._people_expected,
             workers=self._workers,
             session=session,
             state_dir=state_dir,
@@ -136,6 +139,12 @@ class Agent:
             item.name: Watch(item.name, item.peripheral, item.options, self._now, self._judged, self._device_in)
             for item in self._configured.values()
         }
+        self._live.govern(
+            Parts(
+                self._mqtt, self._echo, self._publisher, self._reporter, self._checks, ward, self._long_session, self._watches,
+                self._configured, self._light_changed.set,
+            )
+        )  # fmt: skip
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; then say goodbye, within 5 s."""
@@ -148,8 +157,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
-            if self._light is not None:
-                work += [group.create_task(self._light.run())]
+            work += [group.create_task(task) for task in (self._configurer.run(), self._keep_light())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
             connection = group.create_task(self._mqtt.run())
             watchdog = group.create_task(self._feed_watchdog())
@@ -180,6 +188,8 @@ class Agent:
     async def _close(self) -> None:
         self._echo.stop()
         self._commander.close()
+        self._configurer.close()
+        self._lockdown.close()
         self._reporter.close()
         self._workers.close()
         self._machine.links.close()
@@ -222,6 +232,7 @@ class Agent:
         self._healer.judged(watch)
 
     def _own_state_changed(self) -> None:
+        self._live.connection_changed()
         self._watches[RESERVED_PERIPHERAL].wake()
 
     def _wake(self, kind: str) -> None:
@@ -249,11 +260,14 @@ class Agent:
         """The booth's, without its zone; None while the clock is certainly wrong."""
         if self._clock.below_floor():
             return None
-        return datetime.fromtimestamp(self._clock.wall_s(), self._zone).replace(tzinfo=None)
+        return datetime.fromtimestamp(self._clock.wall_s(), zone_of(self._live.current)).replace(tzinfo=None)
+
+    def _people_expected(self) -> bool:
+        return people_expected(self._local_time(), self._live.current.hours, self._live.current.appointments)
 
     def _open_now(self) -> bool:
         now = self._local_time()
-        return now is None or is_open(self._settings.hours, now)
+        return now is None or is_open(self._live.current.hours, now)
 
     def _show_light(self, word: LightWord) -> None:
         if self._light is not None:
@@ -268,11 +282,12 @@ class Agent:
     def _agent_view(self) -> AgentView:
         denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
         return AgentView(
-            self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable
-        )
+            self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable,
+            self._configurer.drifted,
+        )  # fmt: skip
 
     async def _broker_view(self) -> BrokerView:
-        host = self._settings.broker.host
+        host = self._live.current.broker.host
         if not self._mqtt.connected:
             error = self._mqtt.last_error
             return BrokerView(None if error is None else f"{error.stage}:{error.reason}", host)
@@ -288,25 +303,35 @@ class Agent:
         return lambda signals: configured.peripheral.open(configured.options, self._surroundings, signals)
 
     def _booth(self) -> Booth:
-        reporting = self._settings.reporting
+        settings = self._live.current
+        rules = sorted((self._machine.lockdown.report() or {}).get("sections", {}))
         return Booth(
             address=self._address,
             boot_id=self._boot_id,
             board=board_of(self._machine.files),
-            hours=self._settings.hours,
-            services=self._settings.services,
-            heartbeat_s=reporting.heartbeat_s,
-            telemetry_s=reporting.telemetry_s,
-            alarm_after_s=reporting.alarm_after_s,
-            checks_every_s=self._settings.checks.every_s,
-            capabilities=Capabilities(commands={}, policy_rules=[], light=list(SHOWN)),
+            hours=settings.hours,
+            services=settings.services,
+            heartbeat_s=settings.reporting.heartbeat_s,
+            telemetry_s=settings.reporting.telemetry_s,
+            alarm_after_s=settings.reporting.alarm_after_s,
+            checks_every_s=settings.checks.every_s,
+            capabilities=Capabilities(commands={}, policy_rules=rules, light=list(SHOWN)),
         )
+
+    def _keeper_of_light(self) -> LightKeeper | None:
+        settings = self._live.current.light
+        lamp = lamp_of(settings, self._machine.files, self._runtime_dir)
+        return None if lamp is None else LightKeeper(lamp, settings.dim_pct, lambda: not self._open_now())
 
     def _start_kernel_events(self) -> None:
         try:
             self._machine.uevents.start()
         except OSError as error:
             log.warning("no kernel events about devices (%s): absent devices are tried at their interval", error.strerror)
+        try:
+            self._lockdown.listen(self._runtime_dir / "lockdown-news.sock", self._configurer.root_reported)
+        except OSError as error:
+            log.warning("root cannot tell when it measured something (%s)", error.strerror)
         try:
             self._machine.links.watch(self._links_changed)
         except OSError as error:
@@ -323,6 +348,23 @@ class Agent:
         self._routed = routed
 
     # --- what time brings ---
+
+    async def _keep_light(self) -> None:
+        """The light as it is configured, and as another configuration makes it."""
+        while True:
+            keeper = self._light
+            running = None if keeper is None else asyncio.create_task(keeper.run())
+            try:
+                await self._light_changed.wait()
+            finally:
+                if running is not None:
+                    running.cancel()
+                    await asyncio.gather(running, return_exceptions=True)
+            self._light_changed.clear()
+            if keeper is not None:
+                await keeper.close()  # LEDs that are no longer the light's must not go on saying something
+            self._light = self._keeper_of_light()
+            self._reporter.show_light_again()
 
     async def _keep_clock_floor(self) -> None:
         """Saved once the clock is synchronised, which may be long after the start, then every hour."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.app import serve
 from agent.places import runtime_dir_of, settings_of, state_dir_of
+from agent.settings_remote import with_documents
 from agent.system import process, service_manager
 from agent.system.single import AlreadyRunning, SingleInstance
 
@@ -19,6 +20,7 @@ def main(config: str, state: str, runtime: str, verbose: str) -> int:
     state_dir = state_dir_of(Path(state) if state else None)
     if settings is None or state_dir is None:
         return 1
+    settings = with_documents(settings, state_dir)
     runtime_dir = runtime_dir_of(Path(runtime) if runtime else None, state_dir)
     if runtime_dir is None:
         return 1

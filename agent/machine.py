@@ -19,6 +19,7 @@ from agent.settings import Settings
 from agent.settings_tables import LightTable
 from agent.system.acts import SocketActs
 from agent.system.clock import MachineTimes, Times
+from agent.system.lockdown_socket import LockdownSocket
 from agent.system.threads import in_thread
 from agent.system.uevents import Uevent, Uevents
 
@@ -35,6 +36,7 @@ class Machine:
     uevents: Uevents = field(default_factory=Uevents)
     times: Times = field(default_factory=MachineTimes)
     acts: Acts = field(default_factory=SocketActs)
+    lockdown: LockdownSocket = field(default_factory=LockdownSocket)
 
 
 def board_of(files: KernelFiles) -> Board:

@@ -28,6 +28,9 @@ class PeripheralSettings:
 
 @dataclass(frozen=True)
 class Settings:
+    """`file`: the `agent.toml` that they came from; the operator's documents may lie over it."""
+
+    file: Path
     booth: BoothTable
     broker: BrokerAddress
     reporting: ReportingTable
@@ -42,12 +45,16 @@ class Settings:
 
 def load(file: Path, kinds: Mapping[str, Peripheral]) -> Settings:
     """Read `agent.toml`. Raises `Invalid` with every problem in it, and OSError where it cannot be read."""
+    return replace(read(data_of(file), kinds, file.parent), file=file)
+
+
+def data_of(file: Path) -> dict[str, Any]:
+    """The plain data of `agent.toml`. Raises `Invalid` where it is not TOML, and OSError where it cannot be read."""
     try:
         with open(file, "rb") as stream:
-            data = tomllib.load(stream)
+            return tomllib.load(stream)
     except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: bad UTF-8, 5,000 digits, 1,000 brackets
         raise Invalid([Problem("", f"this is not TOML: {error}")]) from error
-    return read(data, kinds, file.parent)
 
 
 def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Path) -> Settings:
@@ -67,6 +74,7 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
     hours = Hours(document.hours.tz or document.booth.timezone, document.hours.week, document.hours.exceptions)
     broker = replace(broker, keepalive_s=document.broker.keepalive_s)
     return Settings(
+        file=directory / "agent.toml",
         booth=document.booth,
         broker=broker,
         reporting=document.reporting,

@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.contract.messages import kind_of, problems
+from agent.contract.messages import PUBLISHED, kind_of, problems
 from agent.contract.schema import contract_schema
 from agent.contract.topics import Topic
 from agent.simulator.mosquitto import Mosquitto
@@ -151,7 +151,7 @@ class Observer:
         assert kind is not None
         if seen.payload and not kind.word:
             # The emitted schema, by a validator that is not ours.
-            name = "reported-update" if topic.kind == "reported" and topic.names == ("update",) else topic.kind
+            name = next(name for name, known in PUBLISHED.items() if known is kind)
             validator = jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _SCHEMA["$defs"]})
             found += [f"{seen.topic}: {error.message}" for error in validator.iter_errors(seen.json)]
         wanted = {"never": None, "2 heartbeats": 2 * self.heartbeat_s, "30 min": 1800, "24 h": 86400}[kind.expiry]

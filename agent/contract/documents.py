@@ -1,7 +1,8 @@
 """Desired and reported documents: what the operator publishes, and what the booth answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from agent.contract.decode import BadJson, TooLarge, decode_object
 from agent.contract.typed import Invalid, Pattern, Problem, Range, build
@@ -40,16 +41,29 @@ class Document:
     confirm_s: Annotated[int, Range(10, 3600)] = 120
 
 
+SCHEMA: Final = 1
+
+
 def read_document(payload: bytes) -> Document:
-    """Read the payload of an envelope. Raises `Refusal`: `too-large`, `bad-json`, or `invalid` with every problem."""
+    """Read the payload of an envelope. Raises `Refusal`: `too-large`, `bad-json`, `unsupported` for another schema, or `invalid`
+    with every problem."""
     try:
-        return build(Document, decode_object(payload))
+        data = decode_object(payload)
+        version = data.get("schema")
+        if type(version) is int and version != SCHEMA:
+            raise Refusal("unsupported", "schema", f"schema {version} is of another version; {SCHEMA} is read here")
+        return build(Document, data)
     except TooLarge as error:
         raise Refusal("too-large", "", str(error)) from error
     except BadJson as error:
         raise Refusal("bad-json", "", str(error)) from error
     except Invalid as error:
-        raise Refusal("invalid", error.problems[0].path, str(error), tuple(error.problems)) from error
+        raise invalid(error.problems) from error
+
+
+def invalid(problems: Sequence[Problem]) -> Refusal:
+    """A refusal that carries every problem."""
+    return Refusal("invalid", problems[0].path, "; ".join(map(str, problems)), tuple(problems))
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class DocumentError:
 
 @dataclass(frozen=True)
 class Reported:
-    """`B/config/reported` and `B/policy/reported`."""
+    """`B/config/reported`, and what the other two have in common with it."""
 
     status: ReportedStatus
     layers: dict[LayerName, LayerRevisions | None]
@@ -76,6 +90,22 @@ class Reported:
     sections: dict[str, dict[str, Any]]
     errors: list[DocumentError]
     at: Timestamp
+
+
+@dataclass(frozen=True)
+class RuleReported:
+    """What was measured on the machine for one rule of the policy, and when."""
+
+    measured: Literal["compliant", "violated", "not-applicable"]
+    at: Timestamp
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
+class PolicyReported(Reported):
+    """`B/policy/reported`."""
+
+    rules: dict[str, RuleReported] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ PUBLISHED: Final[dict[str, MessageKind]] = {
     "event": MessageKind(event.Event, 1, False),
     "tele": MessageKind(event.Telemetry, 0, False, "30 min"),
     "reported": MessageKind(documents.Reported, 1, True),
+    "reported-policy": MessageKind(documents.PolicyReported, 1, True),
     "reported-update": MessageKind(documents.UpdateReported, 1, True),
     "cmd-status": MessageKind(command.CommandStatus, 1, True, "24 h"),
 }
@@ -67,8 +68,8 @@ PUBLISHED: Final[dict[str, MessageKind]] = {
 
 def kind_of(topic: Topic) -> MessageKind | None:
     """The declaration of a topic that a booth publishes, or None for one that it only reads."""
-    if topic.kind == "reported" and topic.names == ("update",):
-        return PUBLISHED["reported-update"]
+    if topic.kind == "reported" and topic.names != ("config",):
+        return PUBLISHED[f"reported-{topic.names[0]}"]
     return PUBLISHED.get(topic.kind)
 
 

@@ -36,6 +36,10 @@ class ActiveChecks:
         # As of the last look: so that at opening time nothing is called too old before its check is owed.
         self.in_hours = False
 
+    def adopt(self, hours: Hours, appointments: Sequence[datetime], every_s: float) -> None:
+        """Go by these from the next look on."""
+        self._hours, self._appointments, self._every_s = hours, appointments, every_s
+
     async def run(self) -> None:
         """Until cancelled. The first look of the day is the watches' own: they begin with an active probe."""
         looked = self._local_time()

@@ -28,6 +28,11 @@ class Echo:
             self.heard = None
         self.say()
 
+    def forget(self) -> None:
+        """What was heard was another broker's."""
+        self.stop()
+        self.heard = None
+
     def say(self) -> None:
         self.stop()
         self._word = os.urandom(8).hex().encode()

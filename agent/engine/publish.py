@@ -75,7 +75,7 @@ class Publisher:
         self._address = address
         self._link = link
         self._queue = queue
-        self._heartbeat_s = heartbeat_s
+        self.heartbeat_s = heartbeat_s
         self._on_denied = on_denied
         self.denied: dict[str, float] = {}
         self._once: deque[Message] = deque(maxlen=_ONCE)
@@ -123,7 +123,7 @@ class Publisher:
         if not self._link.connected:
             return False
         message = PUBLISHED[kind]
-        self._once.append(Message(topic, payload, message.qos, message.retained, expiry_s(message, self._heartbeat_s)))
+        self._once.append(Message(topic, payload, message.qos, message.retained, expiry_s(message, self.heartbeat_s)))
         self.pump()
         return True
 
@@ -195,7 +195,7 @@ class Publisher:
         if item.kind in _HELD_APART:
             item.not_before_s = now_s + _GAP_S
         message = Message(
-            topic, item.payload, item.kind.qos, True, expiry_s(item.kind, self._heartbeat_s) if item.payload else None
+            topic, item.payload, item.kind.qos, True, expiry_s(item.kind, self.heartbeat_s) if item.payload else None
         )
         self._link.publish(message, lambda reason: self._retained_done(topic, item, reason))
 

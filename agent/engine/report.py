@@ -1,6 +1,7 @@
 """From judgements to messages: health, services, alarms, the light, events, telemetry. Contract §2 to §6, §9, §10."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -74,7 +75,7 @@ class Reporter:
         """`in_use` says whether the booth is open: what was last checked yesterday evening is not too old before. `care` may be
         set before the start."""
         self.care: Care = NoCare()
-        self._booth = booth
+        self.booth = booth
         self._publisher = publisher
         self._recorder = recorder
         self._now = now
@@ -92,6 +93,7 @@ class Reporter:
         self._session = ""
         self._identities: dict[str, Identity] = {}
         self._said_clock: ClockWord | None = None
+        self._rhythm_changed = asyncio.Event()
 
     # --- life ---
 
@@ -131,11 +133,29 @@ class Reporter:
             group.create_task(self._heartbeats())
             group.create_task(self._telemetry())
 
+    def adopt(self, booth: Booth) -> None:
+        """Another configuration: what it changes is said at once."""
+        gone = set(self._services())
+        self.booth = booth
+        for service in gone - set(self._services()):
+            self._publisher.retain("service", booth.address.service(service), b"")
+        self._rhythm_changed.set()
+        self._say_meta()
+        self._refresh()
+
+    def show_light_again(self) -> None:
+        """The light is another one."""
+        self._show_light(self._word_of_light())
+
+    def goodbye(self) -> Message:
+        """What a broker is told that is left for another one."""
+        return self._state_message("asleep", self._session)
+
     def connected(self, session: str) -> None:
         """A new connection: the birth message first, then everything retained again."""
         self._session = session
         self._say_state()
-        self._publisher.connected(first=(self._booth.address.state, self._booth.address.meta))
+        self._publisher.connected(first=(self.booth.address.state, self.booth.address.meta))
 
     def last_will(self, session: str) -> Message:
         """What the broker says in our stead when it loses us."""
@@ -200,7 +220,7 @@ class Reporter:
         }
         held = {key: alarm for key, alarm in self._alarms.items() if key[0] in unknown}
         free = {key: alarm for key, alarm in self._alarms.items() if key[0] not in unknown}
-        followed, steps = track(free, standing, self._booth.alarm_after_s, now)
+        followed, steps = track(free, standing, self.booth.alarm_after_s, now)
         before = self._alarms
         self._alarms = held | followed
         for step in steps:
@@ -222,18 +242,18 @@ class Reporter:
         if self._alarm_timer is not None:
             self._alarm_timer.cancel()
             self._alarm_timer = None
-        due = due_in_s(followed, self._booth.alarm_after_s, now)
+        due = due_in_s(followed, self.booth.alarm_after_s, now)
         if due is not None:
             self._alarm_timer = asyncio.get_running_loop().call_later(due + 0.01, self._refresh)
 
     def _say_health(self, watch: Watch) -> None:
         self._said[watch.name] = replace(watch.judgement, status=status_of(watch))
         health = health_of(watch, self.care.healing(watch.name), partial(self._whose, watch.name))
-        self._publisher.retain("health", self._booth.address.health(watch.name), encode(plain(health)))
+        self._publisher.retain("health", self.booth.address.health(watch.name), encode(plain(health)))
 
     def _say_alarm(self, step: Step) -> None:
         alarm = step.alarm
-        topic = self._booth.address.alarm(alarm.peripheral, alarm.code)
+        topic = self.booth.address.alarm(alarm.peripheral, alarm.code)
         if step.what == "cleared":
             self._clearing.add(alarm.key)  # until the broker knows, over a restart too: it would keep the old alarm
             self._publisher.retain("alarm", topic, b"", lambda: self._cleared(alarm.key))
@@ -266,7 +286,7 @@ class Reporter:
             peripheral=alarm.peripheral,
             severity=alarm.severity,
             fix_by=alarm.fix_by,
-            services=touched_by(self._booth.services, offered, watch.peripheral.kind, alarm.code, alarm.severity),
+            services=touched_by(self.booth.services, offered, watch.peripheral.kind, alarm.code, alarm.severity),
             since=alarm.since,
             clock=self._clock_word(),
             tried=self.care.tried(alarm.peripheral, alarm.code),
@@ -280,34 +300,37 @@ class Reporter:
             PeripheralState(name, watch.peripheral.kind, status_of(watch), watch.judgement.findings)
             for name, watch in self._watches.items()
         ]
-        return services(self._booth.services, states)
+        return services(self.booth.services, states)
 
     def _say_services(self, *, urgent: bool = False) -> None:
         for service, word in self._services().items():
-            self._retain_if_changed("service", self._booth.address.service(service), word.encode(), urgent=urgent)
+            self._retain_if_changed("service", self.booth.address.service(service), word.encode(), urgent=urgent)
 
     def _say_light(self) -> None:
-        word = light(self._alarms.values(), starting=self._state == "starting", working=self.care.working)
-        self._retain_if_changed("led", self._booth.address.led, word.encode())
+        word = self._word_of_light()
+        self._retain_if_changed("led", self.booth.address.led, word.encode())
         self._show_light(word)
+
+    def _word_of_light(self) -> LightWord:
+        return light(self._alarms.values(), starting=self._state == "starting", working=self.care.working)
 
     def _say_state(self, *, urgent: bool = False) -> None:
         self._said_clock = self._clock_word()
         if self._session:
             payload = self._state_message(self._state, self._session).payload
-            self._retain_if_changed("state", self._booth.address.state, payload, urgent=urgent)
+            self._retain_if_changed("state", self.booth.address.state, payload, urgent=urgent)
 
     def _say_meta(self) -> None:
         self._identities = {name: watch.identity for name, watch in self._watches.items()}
         meta = Meta(
             agent=VERSION,
             contract=1,
-            board=self._booth.board,
-            hours=self._booth.hours,
+            board=self.booth.board,
+            hours=self.booth.hours,
             peripherals={name: meta_of(watch) for name, watch in self._watches.items()},
-            capabilities=self._booth.capabilities,
+            capabilities=self.booth.capabilities,
         )
-        self._retain_if_changed("meta", self._booth.address.meta, encode(plain(meta)))
+        self._retain_if_changed("meta", self.booth.address.meta, encode(plain(meta)))
 
     def _retain_if_changed(self, kind: str, topic: str, payload: bytes, *, urgent: bool = False) -> None:
         if self._publisher.current(topic) != payload:
@@ -327,33 +350,43 @@ class Reporter:
         payload = State(
             state=state,
             session=session,
-            boot_id=self._booth.boot_id,
+            boot_id=self.booth.boot_id,
             agent=VERSION,
             since=self._state_since if state == self._state else self._now().wall,
             clock=self._clock_word(),
             services=known,
         )
         kind = PUBLISHED["state"]
-        return Message(self._booth.address.state, encode(plain(payload)), kind.qos, kind.retained)
+        return Message(self.booth.address.state, encode(plain(payload)), kind.qos, kind.retained)
 
     # --- what time brings ---
 
+    async def _pause(self, seconds: Callable[[], float]) -> None:
+        """So long, from its beginning, also where another rhythm is adopted meanwhile."""
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        while (left_s := began_s + seconds() - loop.time()) > 0:
+            self._rhythm_changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._rhythm_changed.wait()
+
     async def _heartbeats(self) -> None:
         while True:
-            await asyncio.sleep(self._booth.heartbeat_s)
+            await self._pause(lambda: self.booth.heartbeat_s)
             for watch in self._watches.values():
                 if self._in_use():
-                    heartbeat_s, checks_every_s = self._booth.heartbeat_s, self._booth.checks_every_s
+                    heartbeat_s, checks_every_s = self.booth.heartbeat_s, self.booth.checks_every_s
                     watch.age(2 * heartbeat_s, 2 * max(heartbeat_s, checks_every_s))
                 self._say_health(watch)
             self._publisher.refresh_expiring()
 
     async def _telemetry(self) -> None:
         while True:
-            await asyncio.sleep(self._booth.telemetry_s)
-            self._publisher.send_once("tele", self._booth.address.telemetry("agent"), encode(dict(self._own_figures())))
+            await self._pause(lambda: self.booth.telemetry_s)
+            self._publisher.send_once("tele", self.booth.address.telemetry("agent"), encode(dict(self._own_figures())))
             for name, watch in self._watches.items():
                 facts = watch.peripheral.all_facts(watch.reading)
                 numbers = {fact.name: facts[fact.name] for fact in watch.peripheral.facts if fact.telemetry}
                 if any(value is not None for value in numbers.values()):
-                    self._publisher.send_once("tele", self._booth.address.telemetry(name), encode(numbers))
+                    self._publisher.send_once("tele", self.booth.address.telemetry(name), encode(numbers))

@@ -22,6 +22,10 @@ class LongSession:
         self.endless = False
         self.openable = True
 
+    def adopt(self, longest_s: float) -> None:
+        """Another limit, from the next look on."""
+        self._longest_s = longest_s
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:

@@ -76,6 +76,10 @@ class Ward:
             self._keep(self._cases.saved())
         return ended
 
+    def adopt(self, limits: Limits, *, heals: bool) -> None:
+        """Go by these from now on; what is under way goes on."""
+        self._limits, self._heals = limits, heals
+
     # --- what is due ---
 
     def due(self) -> tuple[list[Work], float]:

@@ -75,17 +75,33 @@ class Watch:
         self._noted: tuple[Observed, ...] = ()
         self._turn = asyncio.Lock()  # of whoever uses the device: a probe, or a remedy
         self._held = False
+        self._open_anew = False
 
     async def run(self, open_source: Callable[[Signals], Source]) -> None:
         """Until cancelled."""
-        while (source := self._open(open_source)) is None:
-            await self._rest(_OPEN_AGAIN_S)
+        while True:
+            while (source := self._open(open_source)) is None:
+                await self._rest(_OPEN_AGAIN_S)
+            self._open_anew = False
+            await self._watch(source)
+
+    def adopt(self, options: Any) -> None:
+        """Go on with other options: the source is opened anew, what is believed stays."""
+        self._options = options
+        self._open_anew = True
+        self.wake(active=True)
+
+    async def _watch(self, source: Source) -> None:
+        """Until it has to be opened anew."""
         self._source = source
         try:
             while True:
                 async with self._turn:
+                    if self._open_anew:
+                        return
                     interval_s = await self._round(source)
-                await self._rest(interval_s)
+                if not self._open_anew:
+                    await self._rest(interval_s)
         finally:
             self._source = None
             for timer in (self._rejudge, self._push_timer):

@@ -1,7 +1,7 @@
 """Sound: the microphone and the loudspeaker of a conversation. There, not muted, not taken by another program?"""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Annotated, Final
 
@@ -11,7 +11,7 @@ from agent.contract.typed import Length, Pattern, Range
 from agent.contract.words import printable
 from agent.devices import alsa
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import Peripheral, Signals
+from agent.peripherals.declaration import LOCAL, Peripheral, Signals
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
 
@@ -45,7 +45,9 @@ class Options:
     speaker_card: _CardName = None
     microphone_control: _ControlName = None
     speaker_control: _ControlName = None
-    amixer: Annotated[str, Pattern("(/.+/)?amixer", "amixer, or the whole path of a program of that name")] = "amixer"
+    amixer: Annotated[str, Pattern("(/.+/)?amixer", "amixer, or the whole path of a program of that name")] = field(
+        default="amixer", metadata=LOCAL
+    )
     interval_s: Annotated[float, Range(10, 3600)] = 300.0
 
 

@@ -24,6 +24,8 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
         yield Observed("publish-denied", {"topics": facts["denied_topics"]})
     if facts["echo_heard"] is False:
         yield Observed("subscribe-denied")
+    if facts["drifted_rules"]:
+        yield Observed("policy-drift", {"rules": facts["drifted_rules"]})
     if facts["session_lock"] is False:
         yield Observed("probe-failed", {"reason": "the session lock cannot be opened: nothing is scanned, filmed or mended"})
     if facts["session_endless"]:
@@ -46,6 +48,7 @@ class AgentSource:
                 "echo_heard": view.echo_heard,
                 "session_endless": view.session_endless,
                 "session_lock": view.session_lock,
+                "drifted_rules": " ".join(view.drifted) or None,
             }
         )
 
@@ -65,6 +68,7 @@ PERIPHERAL = Peripheral(
         Fact("denied_topics", "string", "topics below the booth's own that the broker refused and has not taken since; null if none"),
         Fact("session_lock", "boolean", "the session lock can be opened; one that cannot counts as a citizen's"),
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
+        Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last ten minutes; null if none"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(
@@ -81,6 +85,13 @@ PERIPHERAL = Peripheral(
             Text(
                 "Une session ne se termine pas : fermez-la à l'écran de la borne.",
                 "A session does not end: close it on the booth's screen.",
+            ),
+        ),
+        FindingKind(
+            "policy-drift", "warning", "remote",
+            Text(
+                "La borne n'était plus protégée comme prévu ; elle s'est corrigée.",
+                "The booth was found not to be locked down as its policy says, and was corrected.",
             ),
         ),
         FindingKind(

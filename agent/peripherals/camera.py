@@ -12,7 +12,7 @@ The kernel looks for such a camera at boot only, so that it is missed by filming
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 from agent.contract.alarm import Text
@@ -22,7 +22,7 @@ from agent.devices import usb
 from agent.devices.camera_light import CameraLight
 from agent.devices.frames import WANTED
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, UnreadableCode
 from agent.rules.ladder import Remedy
@@ -58,8 +58,10 @@ class Options:
     /sys/class/leds that is lit while the camera is open. A picture whose brightness (0–255) lies below
     `black_below` with a deviation below `even_below` is black."""
 
-    device: Annotated[str, Check(_device_problem, "v4l2:/dev/… or csi:INDEX")]
-    csi_program: Annotated[str, Pattern("[A-Za-z0-9/._+-]+", "a program's name or whole path")] | None = None
+    device: Annotated[str, Check(_device_problem, "v4l2:/dev/… or csi:INDEX")] = field(metadata=LOCAL)
+    csi_program: Annotated[str, Pattern("[A-Za-z0-9/._+-]+", "a program's name or whole path")] | None = field(
+        default=None, metadata=LOCAL
+    )
     indicator: Annotated[str, Pattern("[A-Za-z0-9_:-][A-Za-z0-9._:-]*", "the name of a LED below /sys/class/leds")] | None = None
     black_below: Annotated[float, Range(0, 255)] = 32.0
     even_below: Annotated[float, Range(0, 128)] = 8.0

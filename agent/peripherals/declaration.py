@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from agent.contract.alarm import Text
 from agent.contract.health import FactValue
@@ -11,6 +11,9 @@ from agent.contract.words import capped
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
 from agent.rules.ladder import Remedy
+
+# For an option that only `agent.toml` may set, since it names a device, a program or a file: `field(..., metadata=LOCAL)`.
+LOCAL: Final = {"local": True}
 
 
 class Signals(Protocol):

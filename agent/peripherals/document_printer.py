@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 from agent.contract.health import FactValue
@@ -16,7 +16,7 @@ from agent.devices.ipp import QueueAddress, converse
 from agent.devices.ipp_http import IppFailed, NoAnswer, QueueNotFound, SchedulerAway
 from agent.devices.usb import UsbDevice
 from agent.devices.usb_printers import Presence
-from agent.peripherals.declaration import Chore, Hands, Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Chore, Hands, Peripheral, Signals, act
 from agent.peripherals.document_printer_words import FACTS, FINDINGS, NOUN
 from agent.peripherals.printer_reasons import HANDS, Look, ReasonMemory, code_of, joined
 from agent.peripherals.printer_waiting import EMPTY_JOB, EmptyJob, LeftDocuments, current_reasons
@@ -31,6 +31,7 @@ _MENDING_S: Final = 600.0  # so long after something went wrong somebody is take
 _SHIP_AT_PCT: Final = 15.0  # toner: booths.md, "What breaks"
 _REPLACED_AT_PCT: Final = 20.0
 PURGE: Final = "purge-spool"
+PAGES_USED_UP: Final = "Le nombre de pages permis est atteint."  # root's word where it lets a queue refuse jobs: no fault
 _STATES: Final = {3: "idle", 4: "processing", 5: "stopped"}
 _TONER: Final = re.compile("toner|ink|wax", re.IGNORECASE)
 _NO_TONER: Final = re.compile("waste|drum|opc|photoconductor|fuser|belt|transfer|maintenance|cleaner", re.IGNORECASE)
@@ -54,7 +55,7 @@ class Options:
     at is asked by a job of nine bytes that prints nothing; false for one that prints them.
     """
 
-    device: Annotated[str, Check(_device_problem, "ipp:// URL of the queue")]
+    device: Annotated[str, Check(_device_problem, "ipp:// URL of the queue")] = field(metadata=LOCAL)
     poll_s: Annotated[float, Range(1, 15)] = 15.0
     troubled_s: Annotated[float, Range(1, 4)] = 2.0
     job_stuck_s: Annotated[float, Range(10, 86400)] = 300.0
@@ -234,7 +235,7 @@ class DocumentPrinterSource:
             "scheduler": True,
             "queue": True,
             "state": _STATES.get(queue.state or 0),
-            "accepting": queue.accepting,
+            "accepting": None if queue.accepting is False and queue.message == PAGES_USED_UP else queue.accepting,
             "reasons": joined(reason for reason in queue.reasons if reason != "none"),
             "stale_reasons": joined(stale),
             "queued_jobs": queue.queued_jobs,

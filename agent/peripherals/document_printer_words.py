@@ -13,7 +13,7 @@ FACTS: Final = (
     Fact("trouble", "string", "why there was no answer, or none about the queue; null with one"),
     Fact("present", "boolean", "the printer is plugged in, by the kernel; null for one that is not on USB, or in doubt"),
     Fact("state", "string", "the queue: idle, processing or stopped"),
-    Fact("accepting", "boolean", "the queue takes jobs"),
+    Fact("accepting", "boolean", "the queue takes jobs; null while a session or a day has had its pages"),
     Fact("reasons", "string", "printer-state-reasons as the queue states them, with commas between; null for none"),
     Fact("stale_reasons", "string", "those of them from before the newest job that succeeded: they outlived their cause"),
     Fact("queued_jobs", "integer", "jobs that are not done"),

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Final
@@ -11,7 +11,7 @@ from agent.contract.alarm import Text
 from agent.contract.health import FactValue
 from agent.contract.typed import Pattern, Range
 from agent.devices import cgroup
-from agent.peripherals.declaration import Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading, Unreadable
 from agent.rules.ladder import Remedy
@@ -34,9 +34,15 @@ class Options:
     application may know nothing of it.
     """
 
-    unit: Annotated[str | None, Pattern(r"[A-Za-z0-9:_.\\@-]+\.service", "a unit's name, such as booth-kiosk.service")] = None
-    cgroup: Annotated[str | None, Pattern(_GROUP, "a whole path below /sys/fs/cgroup, without ..")] = None
-    heartbeat: Annotated[str | None, Pattern("/.+", "a whole path, such as /run/kiosk/heartbeat")] = None
+    unit: Annotated[str | None, Pattern(r"[A-Za-z0-9:_.\\@-]+\.service", "a unit's name, such as booth-kiosk.service")] = field(
+        default=None, metadata=LOCAL
+    )
+    cgroup: Annotated[str | None, Pattern(_GROUP, "a whole path below /sys/fs/cgroup, without ..")] = field(
+        default=None, metadata=LOCAL
+    )
+    heartbeat: Annotated[str | None, Pattern("/.+", "a whole path, such as /run/kiosk/heartbeat")] = field(
+        default=None, metadata=LOCAL
+    )
     frozen_after_s: Annotated[float, Range(5, 3600)] = 60.0
     interval_s: Annotated[float, Range(1, 300)] = 15.0
 

@@ -1,7 +1,7 @@
 """The receipt printer: ESC/POS over TCP, a serial line or USB."""
 
 from collections.abc import Awaitable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from agent.contract.alarm import Text
@@ -10,7 +10,7 @@ from agent.contract.typed import Check, Pattern, Range
 from agent.devices.escpos.codec import Status
 from agent.devices.escpos.printer import NotResponding, StatusPrinter
 from agent.devices.lines import Absent, Line, LineAddress, Taken, open_line
-from agent.peripherals.declaration import Hands, Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Hands, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
 from agent.rules.health import Finding
@@ -35,7 +35,7 @@ class Options:
     `profile`: the model, as python-escpos names it, for what is printed on it.
     """
 
-    device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")]
+    device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")] = field(metadata=LOCAL)
     poll_s: Annotated[float, Range(1, 15)] = 15.0
     check_s: Annotated[float, Range(1, 3600)] = 120.0
     absent_s: Annotated[float, Range(1, 10)] = 5.0

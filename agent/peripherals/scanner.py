@@ -7,7 +7,7 @@ by opening and scanning, in a worker, when no citizen has the booth. Nothing but
 import re
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,7 @@ from agent.contract.typed import Check, Pattern, Range
 from agent.devices import usb
 from agent.devices.usb import UsbDevice
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import Hands, Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Hands, Peripheral, Signals, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
 from agent.rules.ladder import Remedy
@@ -49,9 +49,11 @@ class Options:
     be mending it; `retry_s`: in other trouble; `absent_s`: is it plugged again (with `usb`); `check_s`: is it still, and in
     all trouble out of hours."""
 
-    device: Annotated[str, Check(_device_problem, "sane:BACKEND:DEVICE, or sane:BACKEND:auto for the first one it finds")]
+    device: Annotated[str, Check(_device_problem, "sane:BACKEND:DEVICE, or sane:BACKEND:auto for the first one it finds")] = (
+        field(metadata=LOCAL)
+    )
     usb: Annotated[str, Pattern("[0-9a-f]{4}:[0-9a-f]{4}(/.+)?", "VENDOR:PRODUCT[/SERIAL] as `lsusb` shows it")] | None = None
-    config_dir: Annotated[str, Pattern("/.+", "a whole path, such as /etc/sane.d")] | None = None
+    config_dir: Annotated[str, Pattern("/.+", "a whole path, such as /etc/sane.d")] | None = field(default=None, metadata=LOCAL)
     scan: bool = True
     worker_s: Annotated[float, Range(1, 20)] = 20.0
     mend_s: Annotated[float, Range(1, 4)] = 3.0

@@ -43,6 +43,7 @@ class AgentView:
     echo_heard: bool | None
     session_endless: bool = False
     session_lock: bool = True
+    drifted: tuple[str, ...] = ()
 
 
 class Session(Protocol):

@@ -47,6 +47,11 @@ class BrokerAddress:
         tls = parts.scheme == "mqtts"
         return cls(str(parts.hostname), parts.port or (8883 if tls else 1883), tls, ca, certificate, key, keepalive_s)
 
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
 
 def url_problem(url: str) -> str | None:
     """What is wrong with a broker's URL, and what to write instead; None if nothing is."""

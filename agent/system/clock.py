@@ -1,8 +1,8 @@
 """Time: monotonic for timers, wall time with a floor for people, and whether the kernel trusts it.
 
 A Raspberry Pi has no clock of its own: after a night without power it wakes in 1970. No time that
-the agent says is below the floor: the latest of the release's date and the last time that was saved
-while the clock was synchronised.
+the agent says is below the floor: the latest of the release's date, the last time that was saved while the
+clock was synchronised, and the newest time in a document that the operator signed.
 """
 
 import ctypes
@@ -88,6 +88,12 @@ class Clock:
     def below_floor(self) -> bool:
         """Whether the wall clock is certainly wrong."""
         return self._times.wall_s() < self._floor[0]
+
+    def not_before(self, moment: str) -> None:
+        """The operator signed something at `moment`: it is not earlier now."""
+        floor_s = datetime.fromisoformat(moment).timestamp()
+        if self.wall_s() < floor_s <= _LATEST_S:
+            self._floor = (floor_s, self.mono_s())
 
     def word(self) -> ClockWord:
         return "synced" if self.synced() else "unsynced"

@@ -43,6 +43,7 @@ class Mqtt:
         self._attempt = 0
         self._closing = False
         self._retry_now = asyncio.Event()
+        self._hurry = False
         self.session = chance.token(4)
         self.last_error: BrokerError | None = None
 
@@ -77,6 +78,16 @@ class Mqtt:
     def retry_now(self) -> None:
         """Cut a waiting backoff short: the network came back."""
         self._retry_now.set()
+
+    async def redial(self, dialer: Dialer, farewell: Message | None = None, deadline_s: float = 2.0) -> None:
+        """Another broker, from now on: leave this one in order."""
+        self._dialer = dialer
+        self._keepalive_s = dialer.address.keepalive_s
+        self._attempt = 0
+        self._hurry = True
+        self._retry_now.set()
+        if (link := self._link) is not None and link.ready:
+            await link.close(farewell, deadline_s)
 
     async def run(self) -> None:
         """Connect, serve, and connect again with jittered backoff, until `close`."""
@@ -130,6 +141,9 @@ class Mqtt:
             raise BrokerError("dns", "timeout") from error
 
     async def _back_off(self) -> None:
+        if self._hurry:  # it was us who left, alone
+            self._hurry = False
+            return
         # Full jitter above a floor: 25,000 booths that lost one broker must not come back in one second.
         ceiling_s = min(BACKOFF_MAX_S, 1.0 * 2.0 ** min(self._attempt, 6))
         self._attempt += 1

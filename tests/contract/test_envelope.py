@@ -138,8 +138,12 @@ def test_a_document_over_256_kib_is_too_large() -> None:
     assert rejected(b" " * (256 * 1024 + 1)).code == "too-large"
 
 
+def test_a_document_of_another_schema_is_unsupported_whatever_it_holds() -> None:
+    assert rejected(b'{"schema":2,"layers":[]}').code == "unsupported"
+
+
 def test_a_document_with_mistakes_is_invalid_with_every_path() -> None:
-    wrong = DOCUMENT | {"schema": 2, "audience": "booth/v1/61/+", "rev": -1, "confirm_s": 5, "issued_at": "now", "sig": 1}
+    wrong = DOCUMENT | {"schema": "1", "audience": "booth/v1/61/+", "rev": -1, "confirm_s": 5, "issued_at": "now", "sig": 1}
     caught = rejected(json.dumps(wrong).encode())
     assert caught.code == "invalid"
     assert {problem.path for problem in caught.problems} == {"schema", "audience", "rev", "confirm_s", "issued_at", "sig"}

@@ -51,6 +51,10 @@ GOOD: dict[str, Any] = {
         "effective_sha256": None, "sections": {"peripherals": {"status": "applied"}},
         "errors": [{"layer": "booth", "code": "invalid", "path": "doc.reporting", "message": "…"}], "at": WHEN,
     },
+    "policy/reported": {
+        "status": "applied", "layers": {}, "effective_sha256": "…", "sections": {}, "errors": [], "at": WHEN,
+        "rules": {"web": {"measured": "violated", "at": WHEN, "detail": "another file"}},
+    },
     "update/reported": {
         "status": "pending", "layers": {}, "effective_sha256": None, "sections": {}, "errors": [], "at": WHEN,
         "from": "0.1.0", "to": "0.2.0", "phase": "downloading", "attempt": 1, "pct": 50, "reason": None,
@@ -100,7 +104,8 @@ def test_the_wrong_qos_and_the_wrong_retention_are_noticed(topic: str) -> None:
 
 @pytest.mark.parametrize("topic", [topic for topic, value in GOOD.items() if isinstance(value, dict)])
 def test_each_missing_key_and_an_unknown_one_are_noticed(topic: str) -> None:
-    optional = {"from", "to", "phase", "attempt", "pct", "reason"} if topic == "update/reported" else set()
+    update = {"from", "to", "phase", "attempt", "pct", "reason"}
+    optional = {"update/reported": update, "policy/reported": {"rules"}}.get(topic, set())
     if topic != "tele/board":
         for key in GOOD[topic].keys() - optional:
             without = {name: value for name, value in GOOD[topic].items() if name != key}
@@ -220,7 +225,8 @@ def test_a_topic_that_is_not_a_booths_is_noticed(topic: str, complaint: str) -> 
     ("kind", "seconds"),
     [
         ("state", None), ("meta", None), ("health", 7200), ("service", 7200), ("led", 7200), ("alarm", 7200), ("echo", None),
-        ("event", None), ("tele", 1800), ("reported", None), ("reported-update", None), ("cmd-status", 86400),
+        ("event", None), ("tele", 1800), ("reported", None), ("reported-policy", None),
+        ("reported-update", None), ("cmd-status", 86400),
     ],
 )  # fmt: skip
 def test_what_a_dead_booth_leaves_behind_expires_after_two_heartbeats(kind: str, seconds: int | None) -> None:
@@ -236,7 +242,8 @@ def test_what_a_dead_booth_leaves_behind_expires_after_two_heartbeats(kind: str,
 def test_the_schema_takes_the_same_good_messages(topic: str) -> None:
     parsed = Topic.parse(f"{ROOT}/{topic}")
     assert parsed is not None
-    name = "reported-update" if topic == "update/reported" else parsed.kind
+    kind = kind_of(parsed)
+    name = next(name for name, known in PUBLISHED.items() if known is kind)
     everything = contract_schema()
     jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": everything["$defs"]}).validate(GOOD[topic])
 

@@ -187,7 +187,7 @@ def test_plain_is_the_way_back() -> None:
 
 TYPES: list[Any] = [
     state.State, state.Meta, health.Health, alarm.Alarm, event.Event, event.Telemetry, command.Request, command.CommandStatus,
-    documents.Document, documents.Reported, documents.UpdateReported, Wheel,
+    documents.Document, documents.Reported, documents.PolicyReported, documents.UpdateReported, Wheel,
 ]  # fmt: skip
 
 # Without line feeds: `$` is the end of the text in ECMAScript, whose patterns JSON Schema's are; Python's lets one follow.

@@ -135,6 +135,7 @@ async def test_while_nothing_changes_nothing_is_said(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.start_agent()
         await healthy(w)
+        await w.until(lambda: w.observer.of("config/reported"), "what is in force")
         await asyncio.sleep(2)  # what was held apart at the start
         already = len(w.observer.messages)
         await asyncio.sleep(2.5)

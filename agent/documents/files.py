@@ -1,0 +1,50 @@
+"""What decides about documents on this booth: `trust.json`, its own name, and how far a document's time is believed."""
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from agent import RELEASED_AT
+from agent.contract.documents import Refusal
+from agent.contract.typed import build
+from agent.contract.words import Area, BoothId
+from agent.documents.trust import Trust, read_trust
+
+_AHEAD: Final = timedelta(days=1)
+
+
+def trust_in(directory: Path) -> Trust | None:
+    """The trust list beside `agent.toml`; None where there is none. Raises `Refusal` where it is damaged: nothing is trusted."""
+    try:
+        return read_trust((directory / "trust.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Refusal("untrusted-key", "", f"trust.json cannot be read: {error.strerror}") from error
+    except Refusal as refusal:
+        raise Refusal("untrusted-key", "", f"this booth's trust.json is no trust list: {refusal}") from refusal
+
+
+def trust_to_replace(directory: Path) -> Trust:
+    """The same; raises `Refusal` where there is none as well."""
+    trust = trust_in(directory)
+    if trust is None:
+        raise Refusal("untrusted-key", "", "this booth has no trust.json: the first one is put there by hand")
+    return trust
+
+
+def booth_in(config: Path) -> tuple[str, str]:
+    """Area and id of this booth in `agent.toml`. Raises OSError, and ValueError where they are not there."""
+    with open(config, "rb") as stream:
+        booth = tomllib.load(stream).get("booth", {})
+    return build(Area, booth.get("area")), build(BoothId, booth.get("id"))
+
+
+def believable(issued_at: str, now: str) -> str:
+    """A document's time as far as a clock's floor may follow it. Where the clock can be right, a day ahead of it at most: a
+    leaked key must not move the booth into another century."""
+    if datetime.fromisoformat(now).timestamp() < RELEASED_AT:
+        return issued_at
+    latest = (datetime.fromisoformat(now) + _AHEAD).astimezone(UTC)
+    return min(issued_at, latest.isoformat(timespec="milliseconds").replace("+00:00", "Z"))

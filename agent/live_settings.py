@@ -1,0 +1,115 @@
+"""Settings that change while the agent runs: each part is told what concerns it, and goes on from where it is."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agent.engine.checks import ActiveChecks
+from agent.engine.echo import Echo
+from agent.engine.publish import Publisher
+from agent.engine.report import Booth, Reporter
+from agent.engine.sessions import LongSession
+from agent.engine.ward import Ward
+from agent.engine.watch import Watch
+from agent.peripherals import declared
+from agent.rules.ladder import Limits
+from agent.settings import PeripheralSettings, Settings, read
+from agent.system.broker import Dialer
+from agent.system.mqtt import Mqtt
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What goes by settings. `light_changed` is called where the light's have changed."""
+
+    mqtt: Mqtt
+    echo: Echo
+    publisher: Publisher
+    reporter: Reporter
+    checks: ActiveChecks
+    ward: Ward
+    long_session: LongSession
+    watches: Mapping[str, Watch]
+    configured: dict[str, PeripheralSettings]
+    light_changed: Callable[[], None]
+
+
+class LiveSettings:
+    """`current` is what the booth runs with. `state_dir` remembers the broker's addresses."""
+
+    def __init__(self, current: Settings, state_dir: Path) -> None:
+        self.current = current
+        self._state_dir = state_dir
+        self._parts: Parts | None = None
+        self._connection = asyncio.Event()
+
+    def govern(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def connection_changed(self) -> None:
+        """Connected, lost, or the echo was heard."""
+        self._connection.set()
+
+    def dialer(self) -> Dialer:
+        return Dialer(self.current.broker, memory=self._state_dir / "broker-address")
+
+    def adopt(self, settings: Mapping[str, Any]) -> None:
+        """Run with them from now on, but for the broker. Raises Invalid."""
+        self._adopt(replace(self._read(settings), broker=self.current.broker))
+
+    async def reach(self, settings: Mapping[str, Any], within_s: float) -> bool:
+        """Run with them, at the broker that they name. False where it was not reached within the time, or delivers nothing to
+        us: a booth that hears no documents any more is cut off as well."""
+        assert self._parts is not None
+        self._adopt(self._read(settings))
+        self._parts.echo.forget()
+        await self._parts.mqtt.redial(self.dialer(), self._parts.reporter.goodbye())
+        try:
+            async with asyncio.timeout(within_s):
+                while not (self._parts.mqtt.connected and self._parts.echo.heard):
+                    self._connection.clear()
+                    await self._connection.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _read(self, settings: Mapping[str, Any]) -> Settings:
+        return replace(read(settings, declared(), self.current.file.parent), file=self.current.file)
+
+    def _adopt(self, new: Settings) -> None:
+        parts, old = self._parts, self.current
+        assert parts is not None
+        if new == old:
+            return
+        self.current = new
+        parts.checks.adopt(new.hours, new.appointments, new.checks.every_s)
+        parts.ward.adopt(limits_of(new), heals=new.heal.enabled)
+        parts.long_session.adopt(new.heal.longest_session_s)
+        parts.publisher.heartbeat_s = new.reporting.heartbeat_s
+        before = {item.name: item for item in old.peripherals}
+        for item in new.peripherals:
+            if item.name in before and item.options != before[item.name].options:
+                parts.configured[item.name] = item
+                parts.watches[item.name].adopt(item.options)
+        if new.light != old.light:
+            parts.light_changed()
+        parts.reporter.adopt(with_settings(parts.reporter.booth, new))
+
+
+def limits_of(settings: Settings) -> Limits:
+    return Limits(settings.heal.per_day, settings.heal.retry_s)
+
+
+def with_settings(booth: Booth, settings: Settings) -> Booth:
+    """What is said of the booth, by these settings."""
+    return replace(
+        booth,
+        hours=settings.hours,
+        services=settings.services,
+        heartbeat_s=settings.reporting.heartbeat_s,
+        telemetry_s=settings.reporting.telemetry_s,
+        alarm_after_s=settings.reporting.alarm_after_s,
+        checks_every_s=settings.checks.every_s,
+    )

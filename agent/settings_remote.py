@@ -1,0 +1,165 @@
+"""The operator's configuration over `agent.toml`: what it may say, what it makes of the settings, and which layer gave what.
+
+Over the local file it lies key by key; among themselves layers do not mix inside a section. Contract §7.
+"""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agent.contract.documents import LayerName
+from agent.contract.typed import Invalid, Problem, build, plain
+from agent.documents.shelf import Shelf
+from agent.peripherals import declared
+from agent.peripherals.declaration import Peripheral
+from agent.rules.layers import by_name, effective
+from agent.settings import Settings, data_of, read
+
+log = logging.getLogger(__name__)
+
+SECTIONS: Final = (
+    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "broker", "appointments", "home_assistant",
+)  # fmt: skip
+_BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class HomeAssistantTable:
+    enabled: bool = False
+
+
+def merged(local: Table, documents: Mapping[LayerName, Table]) -> dict[str, Any]:
+    """`agent.toml`'s data with the operator's documents over it. What a booth does not have is left out."""
+    result = {name: dict(table) if isinstance(table, Mapping) else table for name, table in local.items()}
+    for name, section in effective(documents).items():
+        if name not in ("peripherals", "home_assistant") and isinstance(section.value, Mapping):
+            result[name] = {**result.get(name, {}), **section.value}
+    peripherals = result.setdefault("peripherals", {})
+    for name, section in by_name(documents, "peripherals").items():
+        if name in peripherals and isinstance(section.value, Mapping):
+            peripherals[name] = {**peripherals[name], **section.value}
+    return result
+
+
+def layer_problems(document: Table, local: Table, kinds: Mapping[str, Peripheral], directory: Path) -> list[Problem]:
+    """Everything that is wrong with one layer by itself, over this booth's `agent.toml`; paths begin with `doc.`"""
+    problems = [*_shape_problems(document, local, kinds)]
+    return problems or result_problems(merged(local, {"booth": document}), kinds, directory)
+
+
+def result_problems(data: Table, kinds: Mapping[str, Peripheral], directory: Path) -> list[Problem]:
+    """What is wrong with merged settings; paths begin with `doc.`"""
+    try:
+        read(data, kinds, directory)
+    except Invalid as error:
+        return [Problem(f"doc.{problem.path}", problem.message) for problem in error.problems]
+    return []
+
+
+def _shape_problems(document: Table, local: Table, kinds: Mapping[str, Peripheral]) -> Iterator[Problem]:
+    """What reading the merged settings would not find, or would find in the wrong place."""
+    for name, section in document.items():
+        if name not in SECTIONS:
+            yield Problem(f"doc.{_shown(name)}", f"unknown section; known here: {', '.join(sorted(SECTIONS))}")
+        elif not isinstance(section, Mapping):
+            yield Problem(f"doc.{name}", "write a table with its keys")
+    broker = document.get("broker")
+    if isinstance(broker, Mapping):
+        for key in broker:
+            if key not in _BROKER_KEYS:
+                yield Problem(f"doc.broker.{_shown(key)}", f"only {' and '.join(_BROKER_KEYS)} may be set remotely")
+    peripherals = document.get("peripherals")
+    if isinstance(peripherals, Mapping):
+        yield from _peripheral_problems(peripherals, local, kinds)
+    assistant = document.get("home_assistant")
+    if isinstance(assistant, Mapping):
+        try:
+            build(HomeAssistantTable, assistant, "doc.home_assistant")
+        except Invalid as error:
+            yield from error.problems
+
+
+def _peripheral_problems(tables: Table, local: Table, kinds: Mapping[str, Peripheral]) -> Iterator[Problem]:
+    mine = local.get("peripherals", {})
+    for name, table in tables.items():
+        path = f"doc.peripherals.{_shown(name)}"
+        if not isinstance(table, Mapping):
+            yield Problem(path, "write a table with the options of its kind")
+            continue
+        kind = kinds.get(mine[name].get("kind")) if name in mine else None
+        forbidden = {"kind", "device"} | (local_options(kind) if kind is not None else set())
+        for key in table:
+            if key in forbidden:
+                yield Problem(
+                    f"{path}.{key}", "only agent.toml may set this: it names a device, a program or a file of the booth"
+                )
+
+
+def local_options(peripheral: Peripheral) -> set[str]:
+    """The options of a kind that no document may set."""
+    return {field.name for field in dataclasses.fields(peripheral.options) if field.metadata.get("local")}
+
+
+def _shown(name: object) -> str:
+    text = str(name)
+    return text if re.fullmatch("[ -~]{1,60}", text) else repr(text)[:60]
+
+
+def with_documents(settings: Settings, state_dir: Path) -> Settings:
+    """The settings with what was accepted before. A trial that the power cut short is over. Where `agent.toml` was changed since
+    and no longer goes with the documents, it counts alone: the agent starts, and says so when the documents arrive again."""
+    shelf = Shelf(state_dir / "documents" / "config")
+    try:
+        shelf.revert()
+        documents = {layer: document.doc for layer, document in shelf.documents().items()}
+        if not documents:
+            return settings
+        data = merged(data_of(settings.file), documents)
+        return dataclasses.replace(read(data, declared(), settings.file.parent), file=settings.file)
+    except (Invalid, OSError) as error:
+        log.warning("the operator's configuration does not go with agent.toml, which counts alone: %s", error)
+        return settings
+
+
+# --- what is reported ---
+
+
+def reported_sections(settings: Settings, local: Table, documents: Mapping[LayerName, Table]) -> dict[str, dict[str, Any]]:
+    """Each section as it is in force, with the layer that gave it; no file's name, and nothing secret."""
+    given = effective(documents)
+    sections: dict[str, dict[str, Any]] = {}
+    values = {
+        "reporting": plain(settings.reporting),
+        "services": {
+            name: {"needs": [need.kind for need in rule.needs], "either": list(rule.either), "helps": list(rule.helps)}
+            for name, rule in settings.services.items()
+        },
+        "hours": plain(settings.hours),
+        "checks": plain(settings.checks),
+        "heal": plain(settings.heal),
+        "light": plain(settings.light),
+        "broker": {"url": settings.broker.url, "keepalive_s": settings.broker.keepalive_s},
+        "appointments": {"at": [f"{moment:%Y-%m-%dT%H:%M}" for moment in settings.appointments]},
+    }
+    for name, value in values.items():
+        layer = given[name].layer if name in given else "local" if name in local else "default"
+        sections[name] = {"status": "applied", "layer": layer, "value": value}
+    if "home_assistant" in given:  # accepted, so that a fleet may say it; nothing here exports yet
+        sections["home_assistant"] = {"status": "unsupported", "layer": given["home_assistant"].layer}
+    named = by_name(documents, "peripherals")
+    names = {}
+    for item in settings.peripherals:
+        hidden = local_options(item.peripheral)
+        options = {key: value for key, value in plain(item.options).items() if key not in hidden}
+        names[item.name] = {"layer": named[item.name].layer if item.name in named else "local", "value": options}
+    sections["peripherals"] = {"status": "applied", "names": names}
+    absent = sorted(set(named) - set(names))
+    if absent:
+        sections["peripherals"]["absent"] = absent  # of another booth of this layer
+    return sections

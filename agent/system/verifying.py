@@ -1,0 +1,74 @@
+"""Ask the verifier (`agent.verifier`) about one document: a process that starts, answers and is gone."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+_DEADLINE_S: Final = 20.0  # a second on a slow board; a fault of ours, or a machine that swaps, beyond
+_ANSWER_BYTES: Final = 2 * 1024 * 1024
+
+
+class NotJudged(OSError):
+    """There is no answer; nothing was changed. The message says why."""
+
+
+class Verifier:
+    """Use it for one question at a time: the answers change what is kept on disk."""
+
+    def __init__(self, deadline_s: float = _DEADLINE_S) -> None:
+        self._deadline_s = deadline_s
+
+    async def ask(self, question: Mapping[str, Any], message: bytes = b"") -> dict[str, Any]:
+        """Raises NotJudged."""
+        # Files in memory, not pipes: neither side can block the other, and there is nothing to pump.
+        with _memory("question") as asked, _memory("answer") as answered:
+            asked.write(json.dumps(question).encode() + b"\n" + message)
+            asked.seek(0)
+            status = await self._run(asked.fileno(), answered.fileno())
+            answered.seek(0)
+            text = answered.read(_ANSWER_BYTES + 1)
+        if status != 0 or len(text) > _ANSWER_BYTES:
+            raise NotJudged(f"the verifier ended with status {status}")
+        try:
+            answer = json.loads(text)
+        except ValueError as error:
+            raise NotJudged("the verifier's answer is no JSON") from error
+        if not isinstance(answer, dict):
+            raise NotJudged("the verifier's answer is no object")
+        return answer
+
+    async def _run(self, stdin: int, stdout: int) -> int:
+        try:
+            # -I: neither the caller's folder nor PYTHON* variables choose what is imported.
+            command = [sys.executable, "-I", "-m", "agent.verifier"]
+            process = subprocess.Popen(  # noqa: ASYNC220 - it returns once the process exists
+                command, stdin=stdin, stdout=stdout, cwd="/", start_new_session=True
+            )
+            descriptor = os.pidfd_open(process.pid)
+        except OSError as error:
+            raise NotJudged(f"no verifier: {error.strerror}") from error
+        loop = asyncio.get_running_loop()
+        gone = asyncio.Event()
+        loop.add_reader(descriptor, gone.set)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                await gone.wait()
+        except TimeoutError:
+            raise NotJudged(f"no answer in {self._deadline_s:g} s") from None
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            status = process.wait()
+        return status
+
+
+def _memory(name: str) -> Any:
+    return open(os.memfd_create(name), "w+b")
