@@ -9,7 +9,7 @@ PYTHON ?= python3
 # What `make run` and everything else needs from the system; apt is asked only for what is missing.
 BUILD_PACKAGES := python3 python3-venv python3-dev gcc linux-libc-dev pkg-config libsystemd-dev libsane-dev
 BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
-TEST_PACKAGES  := alsa-utils cups-ipp-utils faketime iproute2 openssl sane-utils strace systemd
+TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base faketime iproute2 nftables openssl sane-utils strace systemd udev xvfb
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 

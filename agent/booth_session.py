@@ -6,8 +6,10 @@ however that ends: without the wrapper nobody holds the lock.
 
 import argparse
 import ctypes
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,16 +17,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from agent.contract.words import printable
 from agent.system.session import LOCK_NAME, open_lock, try_lock
 
 # Not RUNTIME_DIRECTORY: in the kiosk's unit, systemd names the kiosk's own folder there, and the agent locks elsewhere.
 RUNTIME_DIR: Final = Path("/run/booth-agent")
+WIPE_SOCKET: Final = Path("/run/booth-acts/wipe-session.sock")
 PATIENCE_S: Final = 60.0  # for a check of the agent's; a citizen waits no longer
 _TRY_EVERY_S: Final = 0.1
+_WIPED_S: Final = 60.0  # systemd/booth-act-wipe-session@.service takes less
+_WIPE_AGAIN_S: Final = 1.0
 _EXIT_NO_LOCK: Final = 1
 _EXIT_NOT_FOUND: Final = 127  # as shells say it
 _EXIT_NOT_EXECUTABLE: Final = 126
 _PASSED_ON: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_VERDICT_LIMIT: Final = 4096  # bytes
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
@@ -45,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     locked = _lock(descriptor, options.wait_s)
     if not locked:
         print("booth-session: the agent holds the session lock for over a minute; starting without it", file=sys.stderr)
-    return _run(options.command, (lambda: True) if locked else lambda: try_lock(descriptor))
+    status = _run(options.command, (lambda: True) if locked else lambda: try_lock(descriptor))
+    os.close(descriptor)  # root takes the lock while it wipes
+    _wipe(options.wipe_socket)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         "--runtime-dir", type=Path, default=RUNTIME_DIR, metavar="DIR", help=f"where session.lock is ({RUNTIME_DIR})"
     )
     parser.add_argument("--wait", dest="wait_s", type=float, default=PATIENCE_S, metavar="SECONDS", help="for the agent (60)")
+    parser.add_argument("--wipe-socket", type=Path, default=WIPE_SOCKET, metavar="FILE", help=f"root's act ({WIPE_SOCKET})")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND…", help="the application and its arguments")
     return parser
 
@@ -85,6 +96,32 @@ def _run(command: Sequence[str], take_lock: Callable[[], bool]) -> int:
             locked = take_lock()
         else:
             return status if status >= 0 else 128 - status
+
+
+def _wipe(door: Path) -> None:
+    """Have root delete what the session left. Where nobody listens, this is no booth that wipes."""
+    until_s = time.monotonic() + _WIPED_S
+    code = "refused"
+    while code == "refused" and time.monotonic() < until_s:  # the agent's own checks take the lock for a moment
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(max(_WIPE_AGAIN_S, until_s - time.monotonic()))
+                connection.connect(str(door))
+                connection.sendall(b"session\n")
+                # Root stops the kiosk's unit to wipe: whoever waits here in it must not keep it.
+                for number in _PASSED_ON:
+                    if signal.getsignal(number) is not signal.SIG_IGN:
+                        signal.signal(number, signal.SIG_DFL)
+                verdict = connection.makefile("rb").readline(_VERDICT_LIMIT)
+            code = json.loads(verdict)["code"] if verdict else "refused"  # systemd hangs up while another one is served
+        except (FileNotFoundError, ConnectionRefusedError):
+            return
+        except (OSError, ValueError, TypeError, LookupError):
+            code = "failed"
+        if code == "refused":
+            time.sleep(_WIPE_AGAIN_S)
+    if code != "done":
+        print(f"booth-session: what the session left may not be wiped ({printable(str(code))})", file=sys.stderr)
 
 
 class _Child:

@@ -1,37 +1,16 @@
 """The tables of `agent.toml`, as types: what may be written, and what is wrong with what is."""
 
 import datetime
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Final
 
+from agent.contract import hours
+from agent.contract.hours import Exceptions, Week, Zone
 from agent.contract.typed import Check, Pattern, Range, shown
 from agent.contract.words import Area, BoothId
 from agent.system.broker import url_problem
 
-DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_ZONES: Final = Path("/usr/share/zoneinfo")  # package tzdata
-_TIME: Final = "([01][0-9]|2[0-3]):[0-5][0-9]"
-_SPAN: Final = re.compile(f"{_TIME}-({_TIME}|24:00)")
-
-
-def _zone_problem(name: str) -> str | None:
-    # Looked up as a file: the module zoneinfo would stay in the daemon's memory for this one question.
-    if re.fullmatch("[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name) and (_ZONES / name).is_file():
-        return None
-    return f"write a time zone of the IANA database, such as Europe/Paris (here: {name!r})"
-
-
-def _spans_problem(spans: list[str]) -> str | None:
-    for span in spans:
-        if not _SPAN.fullmatch(span) or span[:5] >= span[6:]:
-            return f"write spans such as 07:00-12:30, the end after the beginning (here: {span!r})"
-    return None
-
-
-Zone = Annotated[str, Check(_zone_problem, "IANA time zone")]
-Spans = Annotated[list[str], Check(_spans_problem, "spans such as 07:00-12:30")]
+DAYS: Final = hours.DAYS
 Seconds = Annotated[int, Range(5, 86400)]
 
 
@@ -58,24 +37,11 @@ class ReportingTable:
     alarm_after_s: Annotated[int, Range(0, 3600)] = 30
 
 
-def _week_problem(week: dict[str, object]) -> str | None:
-    wrong = [day for day in week if day not in DAYS]
-    return f"days are {', '.join(DAYS)} (here: {', '.join(wrong)})" if wrong else None
-
-
-def _date_problem(text: str) -> str | None:
-    try:
-        known = datetime.date.fromisoformat(text).isoformat() == text
-    except ValueError:
-        known = False
-    return None if known else f"write a date such as 2026-12-25 (here: {shown(text)})"
-
-
 @dataclass(frozen=True)
 class HoursTable:
     tz: Zone | None = None
-    week: Annotated[dict[str, Spans], Check(_week_problem, "spans by day")] = field(default_factory=dict)
-    exceptions: dict[Annotated[str, Check(_date_problem, "a date")], Spans] = field(default_factory=dict)
+    week: Week = field(default_factory=dict)
+    exceptions: Exceptions = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -70,15 +70,16 @@ def answer(question: Question, message: bytes) -> Answer:
     """Raises OSError where what was accepted cannot be kept: then it was not accepted."""
     if question.kind == "config":
         return _Configuration(question).answer(message)
+    shelf = Shelf(Path(question.state_dir) / "documents" / question.kind)
     try:
         if question.kind == "trust":
             return _take_trust(question, message)
-        _judge(question, question.kind, message, None)
+        _judge(question, question.kind, message, shelf)
     except Refusal as refusal:
-        return Answer("refused", errors=errors_of(question.layer, refusal))
+        return Answer("refused", revisions(shelf), errors_of(question.layer, refusal))
     missing = "no lockdown of root's (booth-act-lockdown.socket)" if question.kind == "policy" else "no updates in this version"
     unsupported = Refusal("unsupported", "", f"well signed, but this booth has {missing}")
-    return Answer("refused", errors=errors_of(question.layer, unsupported))
+    return Answer("refused", revisions(shelf), errors_of(question.layer, unsupported))
 
 
 def _take_trust(question: Question, message: bytes) -> Answer:

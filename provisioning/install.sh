@@ -25,7 +25,7 @@ fi
 
 # --- what the machine lacks ---
 sh provisioning/system-packages python3 python3-venv
-[ -n "$root" ] || sh provisioning/system-packages dbus libsane1 cups-daemon cups-client alsa-utils
+[ -n "$root" ] || sh provisioning/system-packages dbus libsane1 cups-daemon cups-client alsa-utils nftables
 
 work=$(mktemp -d)
 trap 'rm -rf "$work" "$fresh"' EXIT
@@ -89,11 +89,13 @@ fi
 # --- this machine: user, groups, folders, devices, units ---
 systemd-sysusers booth-agent.conf
 systemd-tmpfiles --create booth-agent.conf
-sockets=$(cd systemd && echo booth-act-*.socket)
+sockets=$(cd systemd && echo booth-*.socket)
+# The policy begins to count when the booth starts next: whoever installs it by ssh is not cut off in the middle.
+lockdown=$(cd systemd && echo booth-lockdown-apply.service booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
 if [ ! -d /run/systemd/system ]; then
     # An image that is made in a chroot.
-    # shellcheck disable=SC2086  # a list of words, on purpose
-    SYSTEMD_OFFLINE=1 systemctl --quiet enable booth-agent.service $sockets
+    # shellcheck disable=SC2086  # lists of words, on purpose
+    SYSTEMD_OFFLINE=1 systemctl --quiet enable booth-agent.service $sockets $lockdown
     exit 0
 fi
 udevadm control --reload
@@ -102,13 +104,16 @@ for subsystem in usb usbmisc tty video4linux leds gpio; do
 done
 systemctl daemon-reload
 # shellcheck disable=SC2086
-systemctl --quiet enable booth-agent.service $sockets
+systemctl --quiet enable booth-agent.service $sockets $lockdown
 # shellcheck disable=SC2086
 systemctl restart $sockets
-systemctl try-restart booth-light.service
+# shellcheck disable=SC2086
+systemctl try-restart booth-light.service $lockdown
 if [ "$configured" = yes ] && /opt/booth-agent/bin/booth-agent check-config > /dev/null 2>&1; then
     systemctl reset-failed booth-agent.service 2> /dev/null || true
     systemctl restart booth-agent.service
 else
     echo "Installed. Now write /etc/booth-agent/agent.toml and slots.toml, then: systemctl start booth-agent"
 fi
+systemctl --quiet is-active booth-lockdown-apply.service ||
+    echo "From its next start on, this booth is locked down: no consoles, no ssh, no sites, until a signed policy opens some."

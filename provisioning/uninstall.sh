@@ -20,10 +20,13 @@ running=
 
 # --- nothing of it runs ---
 if [ -n "$running" ]; then
-    units=$(cd systemd && echo booth-agent.service booth-light.service booth-act-*.socket)
+    # What the policy put on this machine goes with it: it would lock somebody out whom nobody lets in again.
+    [ ! -x /opt/booth-agent/bin/booth-lockdown ] || /opt/booth-agent/bin/booth-lockdown undo || true
+    units=$(cd systemd && echo booth-agent.service booth-light.service booth-*.socket booth-lockdown-apply.service \
+        booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
     # shellcheck disable=SC2086  # a list of words, on purpose
     systemctl --quiet disable --now $units 2> /dev/null || true
-    systemctl stop 'booth-retry@*.timer' 'booth-retry@*.service' 'booth-act-*@*.service' booth-acts.slice || true
+    systemctl stop booth-lockdown-next.timer 'booth-lockdown-*.service' booth-pages.service 'booth-retry@*.timer' 'booth-retry@*.service' 'booth-act-*@*.service' booth-acts.slice || true
     systemctl reset-failed 'booth-*' 2> /dev/null || true
 fi
 
@@ -31,17 +34,18 @@ fi
 sh provisioning/installed-files | while read -r _ target; do
     rm -f "$root$target"
 done
-for link in "$root"/etc/systemd/system/*.wants/booth-agent.service "$root"/etc/systemd/system/*.wants/booth-light.service \
-    "$root"/etc/systemd/system/*.wants/booth-act-*.socket; do
+for link in "$root"/etc/systemd/system/*.wants/booth-*; do
     [ ! -L "$link" ] || rm -f "$link"
 done
-for folder in systemd/system/booth-act-.service.d systemd/system/cups.service.d systemd/system.conf.d sysusers.d; do
+for folder in systemd/system/booth-act-.service.d systemd/system/booth-act-wipe-session@.service.d \
+    systemd/system/booth-lockdown-.service.d systemd/system/cups.service.d systemd/system.conf.d sysusers.d; do
     [ ! -d "$root/etc/$folder" ] || rmdir --ignore-fail-on-non-empty "$root/etc/$folder"
 done
 rm -rf "$root/opt/booth-agent" "$root/opt/booth-agent.new" "$root/opt/booth-agent.old"
-rm -rf "$root/run/booth-acts" "$root/run/booth-act-limits"
+rm -rf "$root/run/booth-acts" "$root/run/booth-act-limits" "$root/run/booth-lockdown" "$root/usr/lib/booth-agent"
 if [ -z "$keep" ]; then
     rm -rf "$root/etc/booth-agent" "$root/var/lib/booth-agent" "$root/var/lib/booth-acts" "$root/run/booth-agent"
+    rm -rf "$root/var/lib/booth-lockdown" "$root/etc/booth-lockdown" "$root/etc/booth-session"
 fi
 
 if [ -n "$running" ]; then

@@ -1,9 +1,12 @@
 """`booth-session`: an application that knows nothing of the lock, wrapped."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +29,10 @@ def folder(tmp_path: Path) -> Path:
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [PROGRAM, "--runtime-dir", str(folder), *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [PROGRAM, "--runtime-dir", str(folder), "--wipe-socket", str(folder / "wipe.sock"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -190,3 +196,78 @@ def test_an_ignored_signal_stays_ignored(folder: Path) -> None:
     ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     assert int(ended.stdout.split()[1], 16) & 1 << signal.SIGHUP - 1
+
+
+class Root:
+    """Root's door, as systemd keeps it: notes what it is asked and whether the lock was free then; answers what it is told to."""
+
+    def __init__(self, folder: Path, *codes: str | None) -> None:
+        self.asked: list[tuple[bytes, bool]] = []
+        self._folder = folder
+        self._codes = codes
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.bind(str(folder / "wipe.sock"))
+        self._door.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for code in self._codes:
+            self._door.settimeout(20)
+            client, _ = self._door.accept()
+            with client:
+                self.asked.append((client.recv(100), not SessionLock(self._folder).held()))
+                if code is not None:
+                    client.sendall(code.encode())
+
+    def close(self) -> None:
+        self._thread.join(20)
+        self._door.close()
+
+
+DONE, REFUSED, FAILED = (json.dumps({"act": "wipe-session", "code": code}) + "\n" for code in ("done", "refused", "failed"))
+
+
+def test_at_the_end_root_is_asked_to_wipe_once_the_lock_is_free(folder: Path) -> None:
+    root = Root(folder, DONE)
+    assert finish(start(folder, "sh", "-c", "exit 7")) == (7, "", "")
+    root.close()
+    assert root.asked == [(b"session\n", True)]
+
+
+def test_a_check_of_the_agents_that_holds_the_lock_then_is_waited_for(folder: Path) -> None:
+    root = Root(folder, REFUSED, None, DONE)  # None: systemd hangs up while another one is served
+    assert finish(start(folder, "true")) == (0, "", "")
+    root.close()
+    assert len(root.asked) == 3
+
+
+@pytest.mark.parametrize("answer", [FAILED, "nonsense\n", "[]\n", "{}\n"])
+def test_what_may_be_left_is_said_and_the_status_is_the_commands(folder: Path, answer: str) -> None:
+    root = Root(folder, answer)
+    status, _, errors = finish(start(folder, "sh", "-c", "exit 3"))
+    root.close()
+    assert status == 3
+    assert errors == "booth-session: what the session left may not be wiped (failed)\n"
+
+
+def test_whoever_stops_the_kiosk_to_wipe_does_not_wait_for_it(folder: Path) -> None:
+    """Root stops its unit while it waits there for root's verdict."""
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(str(folder / "wipe.sock"))
+    door.listen()
+    door.settimeout(20)
+    process = start(folder, "true")
+    client, _ = door.accept()
+    assert client.recv(100) == b"session\n"
+    until(lambda: not caught(process, signal.SIGTERM))
+    process.terminate()
+    assert finish(process)[0] == -signal.SIGTERM
+    client.close()
+    door.close()
+
+
+def caught(process: "subprocess.Popen[str]", number: int) -> bool:
+    """proc(5): whether the process has a handler for the signal."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & 1 << number - 1)

@@ -95,8 +95,14 @@ def test_every_program_of_a_unit_is_there(booth: Path) -> None:
         for unit in units.glob("booth-*.service")
         for program in re.findall(r"^Exec\w+=-?(/opt\S+)", unit.read_text(), re.MULTILINE)
     }
-    assert {Path(program).name for program in programs} == {"booth-agent", "booth-light", "booth-act"}
-    for name in ("booth-agent", "booth-act", "booth-light", "booth-session", "boothctl"):
+    assert {Path(program).name for program in programs} == {
+        "booth-act",
+        "booth-agent",
+        "booth-light",
+        "booth-lockdown",
+        "booth-pages",
+    }
+    for name in ("booth-agent", "booth-act", "booth-light", "booth-lockdown", "booth-pages", "booth-session", "boothctl"):
         program = booth / PLACE / "bin" / name
         assert program.read_text().startswith("#!/opt/booth-agent/bin/python\n")
         assert program.stat().st_mode & 0o777 == 0o755

@@ -25,6 +25,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from agent.contract.messages import PUBLISHED, kind_of, problems
 from agent.contract.schema import contract_schema
 from agent.contract.topics import Topic
+from agent.simulator.booth import toml
 from agent.simulator.mosquitto import Mosquitto
 from agent.simulator.receipt_printer import ReceiptPrinter
 
@@ -160,13 +161,6 @@ class Observer:
         elif seen.expiry_s is not None and wanted is not None and seen.expiry_s > wanted:
             found.append(f"{seen.topic}: expiry {seen.expiry_s}, over {wanted}")
         return found
-
-
-def toml(value: Any) -> str:
-    """A TOML value."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass

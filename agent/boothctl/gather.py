@@ -1,11 +1,11 @@
-"""Listening to booths for a while: what is retained, then what comes."""
+"""Listening to booths for a while: what is retained, then what comes; and telling them something."""
 
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from agent.contract.messages import Incoming
+from agent.contract.messages import Incoming, Message
 from agent.system.broker import BrokerAddress, BrokerError, Dialer
 from agent.system.mqtt import Handlers, Mqtt
 
@@ -18,6 +18,7 @@ class Listener:
     def __init__(self, address: BrokerAddress, subscriptions: Sequence[str], on_message: Callable[[Incoming], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
+        self._subscriptions = subscriptions
         self._connected = asyncio.Event()
         self._heard_s = 0.0
         self.error: BrokerError | None = None
@@ -25,7 +26,7 @@ class Listener:
             Dialer(address),
             "boothctl-" + secrets.token_hex(6),
             # What is retained follows the SUBACK at once, however long the line is.
-            Handlers(lambda: None, self._lost, self._message, on_subscribed=self._connected.set),
+            Handlers(self._no_subscription, self._lost, self._message, on_subscribed=self._connected.set),
             subscriptions,
             session_expiry_s=0,
         )
@@ -56,6 +57,25 @@ class Listener:
         while rest_s > 0:
             await asyncio.sleep(rest_s)
             rest_s = min(end_s, self._heard_s + QUIET_S) - self._loop.time()
+
+    async def publish(self, topic: str, payload: bytes, deadline_s: float) -> int | None:
+        """Publish one retained message; the reason code of its acknowledgement, or None where there is none by the deadline."""
+        done: asyncio.Future[int] = self._loop.create_future()
+
+        def acknowledged(reason: int) -> None:
+            if not done.done():
+                done.set_result(reason)
+
+        try:
+            self._mqtt.publish(Message(topic, payload, retain=True), acknowledged)
+            async with asyncio.timeout(deadline_s):
+                return await done
+        except (RuntimeError, TimeoutError):  # RuntimeError: the connection has ended meanwhile
+            return None
+
+    def _no_subscription(self) -> None:
+        if not self._subscriptions:
+            self._connected.set()
 
     def _message(self, message: Incoming) -> None:
         self._heard_s = self._loop.time()

@@ -11,7 +11,7 @@ def booth_list(booths: Iterable[BoothPicture]) -> str:
     """One line each: who, how, what is wrong."""
     rows = [("AREA", "BOOTH", "STATE", "LIGHT", "SERVICES", "ALARMS")]
     rows += [(booth.area, booth.booth, booth.word, _light(booth), _services(booth), _alarms(booth) or "–") for booth in booths]
-    return _columns(rows)
+    return columns(rows)
 
 
 def booth_page(booth: BoothPicture) -> str:
@@ -32,7 +32,7 @@ def booth_page(booth: BoothPicture) -> str:
         healing = health["healing"]
         now = f" (now: {printable(healing['remedy'])}, attempt {healing['attempt']})" if healing else ""
         rows.append((name, health["status"], health["since"], (findings or "–") + now))
-    return "\n".join([*lines, "", _columns(rows)])
+    return "\n".join([*lines, "", columns(rows)])
 
 
 def _light(booth: BoothPicture) -> str:
@@ -59,6 +59,6 @@ def _alarm_lines(peripheral: str, code: str, alarm: dict[str, Any]) -> list[str]
     ]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
+def columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)

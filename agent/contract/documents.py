@@ -98,7 +98,7 @@ class RuleReported:
 
     measured: Literal["compliant", "violated", "not-applicable"]
     at: Timestamp
-    detail: str | None = None
+    detail: str | None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _NOT_FOUND: Final = 0x0406
 _PRINTER_ATTRIBUTES: Final = (
     "printer-state", "printer-state-reasons", "printer-state-change-time", "printer-up-time", "printer-is-accepting-jobs",
     "queued-job-count", "marker-names", "marker-types", "marker-levels", "device-uri", "printer-error-policy",
-    "printer-make-and-model",
+    "printer-make-and-model", "printer-state-message",
 )  # fmt: skip
 _JOB_ATTRIBUTES: Final = (
     "job-id", "job-state", "job-media-sheets-completed", "job-impressions-completed", "time-at-creation",
@@ -102,6 +102,7 @@ class Queue:
     device_uri: str | None
     error_policy: str | None
     make_and_model: str | None
+    message: str | None = None  # free text, of whoever spoke last: to be compared, not to be told
 
 
 @contextlib.asynccontextmanager
@@ -205,6 +206,7 @@ def _queue(found: Mapping[str, list[Value]]) -> Queue:
         device_uri=_text(found, "device-uri"),
         error_policy=_text(found, "printer-error-policy"),
         make_and_model=_text(found, "printer-make-and-model"),
+        message=_text(found, "printer-state-message"),
     )
 
 

@@ -27,9 +27,10 @@ def revisions(shelf: Shelf) -> dict[LayerName, LayerRevisions | None]:
     """The `layers` of `reported`."""
     found: dict[LayerName, LayerRevisions | None] = {}
     for layer in LAYERS:
-        seen, accepted = shelf.state.seen.get(layer), shelf.state.accepted.get(layer)
-        newest = seen or accepted
-        found[layer] = None if newest is None else LayerRevisions(newest.rev, None if accepted is None else accepted.rev)
+        state = shelf.state
+        in_force = state.before if state.trying == layer else state.accepted.get(layer)
+        newest = state.seen.get(layer) or in_force
+        found[layer] = None if newest is None else LayerRevisions(newest.rev, None if in_force is None else in_force.rev)
     return found
 
 

@@ -205,6 +205,8 @@ class Configurer:
             self._errors[item.kind].pop(item.layer, None)
         if item.kind == "config":
             self._keep(answer)
+        else:  # nothing of it is in force, and how far a booth lags is seen all the same
+            self._said[item.kind] = {**_NOTHING_YET, "layers": answer["layers"]}
 
     def _keep(self, answer: Mapping[str, Any]) -> None:
         self._said["config"] = {key: answer[key] for key in ("layers", "effective_sha256", "sections")}
@@ -251,7 +253,12 @@ class Configurer:
             layer = reported.errors[0].layer if reported.errors else None
             self._record("policy", printable(str(code), 64), {"layer": layer} if layer else {})
         self._drift(drift)
-        self._publisher.retain("reported-policy", self._reported_topic("policy"), encode(plain(reported)))
+        self._say_of_root(encode(plain(reported)))
+
+    def _say_of_root(self, payload: bytes) -> None:
+        topic = self._reported_topic("policy")
+        if self._publisher.current(topic) != payload:  # it came both ways: as an answer, and as news
+            self._publisher.retain("reported-policy", topic, payload)
 
     def _drift(self, rules: tuple[str, ...]) -> None:
         if not rules:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from agent.privileged import board, cups, network, usb
+from agent.privileged import board, cups, network, pages, usb, wipe
 from agent.privileged.limits import Limit
 from agent.privileged.machine import Machine
 from agent.privileged.slots import Slots
@@ -29,7 +29,7 @@ ACTS: Final = {
     "usb-authorize": Act(("usb",), Limit(10, _HOUR_S), usb.authorize),
     "usb-power": Act(("usb",), Limit(10, _HOUR_S), usb.power),
     "purge-spool": Act(("queues",), Limit(60, _HOUR_S), cups.purge),
-    "enable-queue": Act(("queues",), Limit(60, _HOUR_S), cups.enable),
+    "enable-queue": Act(("queues",), Limit(60, _HOUR_S), pages.enable),
     "restart-cups": Act(("queues",), Limit(6, _HOUR_S), cups.restart),
     "renew-address": Act(("interfaces",), Limit(12, _HOUR_S), network.renew),
     "bounce-link": Act(("interfaces",), Limit(12, _HOUR_S), network.bounce),
@@ -39,6 +39,7 @@ ACTS: Final = {
     "restart-kiosk": Act(("units",), Limit(12, _HOUR_S), board.restart_kiosk),
     "free-disk": Act(("boards",), Limit(4, _HOUR_S), board.free_disk),
     "restart-units": Act(("boards",), Limit(6, _HOUR_S), board.restart_units),
+    "wipe-session": Act(("session",), Limit(600, _HOUR_S), wipe.run),
     "reboot": Act(
         ("usb", "queues", "interfaces", "units", "boards"), Limit(1, 6 * _HOUR_S), board.reboot, lasting=True
     ),

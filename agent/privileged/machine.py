@@ -5,11 +5,12 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.documents import disk
 from agent.privileged.verdict import Ended
 
 _PROGRAMS: Final = ("usr/bin", "usr/sbin")
@@ -51,6 +52,15 @@ class Machine:
             raise
         finally:
             os.close(descriptor)
+
+    def put(self, file: Path, text: str, mode: int = 0o644) -> None:
+        """Make or replace a file of root's, whole or not at all, with its folders. Raises OSError."""
+        disk.write(file.parent, file.name, text.encode(), mode)
+
+    def remove(self, file: Path) -> None:
+        """Take a file or link away, if it is there. Raises OSError."""
+        with suppress(FileNotFoundError):
+            file.unlink()
 
     @contextmanager
     def opened(self, file: Path) -> Iterator[Callable[[str], None]]:

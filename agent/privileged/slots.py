@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from agent.contract.typed import Invalid, Length, Pattern, build
+from agent.contract.typed import Check, Invalid, Length, Pattern, build
 from agent.contract.words import Name
 from agent.privileged.verdict import Ended
 
@@ -22,16 +22,40 @@ Queue = Annotated[str, Pattern("[A-Za-z0-9_][A-Za-z0-9_.-]{0,126}", "a CUPS queu
 Interface = Annotated[str, Pattern("[A-Za-z0-9][A-Za-z0-9_.-]{0,14}", "a network interface, such as wlan0")]
 Unit = Annotated[str, Pattern(r"[A-Za-z0-9][A-Za-z0-9:_.@-]{0,200}\.service", "a unit, such as booth-kiosk.service")]
 
+# Where a session may leave something, and how deep a folder has to lie to be nobody else's as well. Everywhere else is the
+# system's, or (/tmp) another folder for each unit.
+_LEVELS: Final = {"home": 2, "srv": 2, "var": 3, "run": 3}
+
+
+def _folder_problem(path: str) -> str | None:
+    first, *rest = path.removeprefix("/").split("/")
+    if not path.startswith("/") or not path.isprintable() or any(part in ("", ".", "..") for part in (first, *rest)):
+        return "write a folder from the root down, without '..' and without a slash at its end"
+    if first not in _LEVELS or (first, rest[:1]) == ("var", ["tmp"]):
+        return f"/{first} is the system's: write a folder below {', '.join(f'/{name}' for name in sorted(_LEVELS))}"
+    if 1 + len(rest) < _LEVELS[first]:
+        return f"write a folder that lies deeper: all of {path} would be wiped"
+    return None
+
+
+Folder = Annotated[str, Length(255), Check(_folder_problem, "a folder that is wiped when a session ends")]
+
 
 @dataclass(frozen=True)
 class Slots:
-    """The list. Each key is a peripheral's name."""
+    """The list. Each key is a peripheral's name; of `wiped`, that of what a session leaves."""
 
     usb: dict[Name, Port] = field(default_factory=dict)
     queues: dict[Name, Queue] = field(default_factory=dict)
     interfaces: dict[Name, Interface] = field(default_factory=dict)
     units: dict[Name, Unit] = field(default_factory=dict)
     boards: dict[Name, Annotated[tuple[Unit, ...], Length(16)]] = field(default_factory=dict)
+    wiped: dict[Name, Annotated[tuple[Folder, ...], Length(16)]] = field(default_factory=dict)
+
+    @property
+    def session(self) -> tuple[str, ...]:
+        """A table that nobody writes: the booth has one session, whatever that leaves."""
+        return ("session",)
 
 
 def load(file: Path) -> Slots:

@@ -3,16 +3,17 @@
 import json
 from typing import Literal
 
+from agent.lockdown import rule
+
 Code = Literal["done", "bad-request", "unknown-slot", "refused", "not-supported", "rate-limited", "failed"]
 
 
-class Ended(Exception):
+class Ended(rule.Ended):
     """The act ends here, and was not done."""
 
     def __init__(self, code: Code, detail: str) -> None:
         super().__init__(detail)
         self.code = code
-        self.detail = detail
 
 
 def line(act: str, slot: str | None, code: Code, detail: str | None) -> bytes:

@@ -1,6 +1,7 @@
 """What booths say of themselves, put together from their messages: the picture that a technician sees."""
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -178,7 +179,23 @@ def _summary(kind: str, value: Any) -> str:
             return " ".join(str(word) for word in words if word)
         case "meta":
             return f"agent {value['agent']}, {', '.join(value['peripherals'])}"
+        case "reported":
+            return " ".join((value["status"], *_revisions(value["layers"]), *_wrong(value)))
         case "service" | "led":
             return str(value)
         case _:
             return json.dumps(value, ensure_ascii=False)
+
+
+def _revisions(layers: Mapping[str, Any]) -> Iterator[str]:
+    for layer, revisions in layers.items():
+        if revisions is not None:
+            yield f"{layer}:{revisions['applied_rev']}"
+
+
+def _wrong(reported: Mapping[str, Any]) -> Iterator[str]:
+    for error in reported["errors"]:
+        yield f"{error['code']} {error['path']}".strip()
+    for name, rule in reported.get("rules", {}).items():
+        if rule["measured"] != "compliant":
+            yield f"{name}:{rule['measured']}"

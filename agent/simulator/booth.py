@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
 from agent.app import Agent
 from agent.peripherals import declared
 from agent.settings import Settings, read
+from agent.settings_remote import with_documents
 from agent.settings_tables import DAYS
 from agent.simulator import switches
 from agent.simulator.audio import SoundCard
@@ -17,6 +19,7 @@ from agent.simulator.cups import Cups
 from agent.simulator.kiosk import UNIT, KioskApplication
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto
+from agent.simulator.operator import Operator, profile_document
 from agent.simulator.receipt_printer import ReceiptPrinter
 from agent.simulator.scanner import Scanner
 from agent.simulator.switches import PROFILES, Citizen, ProfileName, Switch
@@ -37,8 +40,10 @@ class SimulatedBooth:
         profile: ProfileName = "everything",
         *,
         heals: bool = True,
+        governed: bool = False,
     ) -> None:
-        """`heals` false: what is broken stays broken until somebody mends it."""
+        """`heals` false: what is broken stays broken until somebody mends it. `governed`: an operator signs the profile's
+        configuration and policy with development keys, and publishes them."""
         self.profile = PROFILES[profile]
         self.machine = SimulatedMachine(folder / "machine")
         self.broker = Mosquitto(folder)
@@ -56,6 +61,7 @@ class SimulatedBooth:
         self._booth = {"id": booth_id, "area": area}
         self._alarm_after_s = alarm_after_s
         self._heals = heals
+        self._profile_name = profile if governed else None
         self.machine.acts.table |= {
             ("purge-spool", "document-printer"): self.cups.purge,
             ("enable-queue", "document-printer"): self._enable_queue,
@@ -82,13 +88,23 @@ class SimulatedBooth:
             await self.cups.start()
         if "kiosk" in self.profile:
             self.kiosk.start()
+        if self._profile_name is not None:
+            await self._govern(self._profile_name)
         self.start_agent()
+
+    async def _govern(self, profile: ProfileName) -> None:
+        operator = Operator(self._folder, self.root_topic)
+        self.machine.lockdown.install(self._write_config(), operator.trust)
+        await self.machine.lockdown.apply()
+        for kind in ("config", "policy"):
+            await operator.publish(self.broker.port, kind, profile_document(profile, kind))
 
     def start_agent(self) -> None:
         """Also again, after `stop_agent`: with what it had stored."""
         for directory in (self._state_dir, self._runtime_dir):
             directory.mkdir(exist_ok=True)
         self._stop.clear()
+        self._write_config()
         self._agent = Agent(self._settings(), self._state_dir, self.machine, runtime_dir=self._runtime_dir)
         self._running = asyncio.create_task(self._agent.run(self._stop))
 
@@ -117,7 +133,15 @@ class SimulatedBooth:
         raise KeyError(name)
 
     def _settings(self) -> Settings:
-        data: dict[str, Any] = {
+        return with_documents(read(self._data(), declared(), self._folder), self._state_dir)
+
+    def _write_config(self) -> str:
+        text = "".join(f"{name} = {toml(table)}\n" for name, table in self._data().items())
+        (self._folder / "agent.toml").write_text(text)
+        return text
+
+    def _data(self) -> dict[str, Any]:
+        return {
             "booth": self._booth,
             "broker": {"url": f"mqtt://127.0.0.1:{self.broker.port}"},
             "reporting": {"alarm_after_s": self._alarm_after_s, "telemetry_s": 30},
@@ -125,7 +149,6 @@ class SimulatedBooth:
             "hours": {"week": {day: ["00:00-24:00"] for day in DAYS}},
             "peripherals": {kind: {"kind": kind} | table for kind, table in self._tables().items() if kind in self.profile},
         }
-        return read(data, declared(), self._folder)
 
     def _tables(self) -> dict[str, dict[str, Any]]:
         """The options of every peripheral that a profile may have, with a demonstration's short intervals."""
@@ -171,3 +194,12 @@ class SimulatedBooth:
             await self.broker.kill()
         else:
             await self.broker.start()
+
+
+def toml(value: Any) -> str:
+    """A TOML value."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -40,7 +40,7 @@ def main(script_file: Path | None, for_s: float | None, profile: ProfileName, *,
 
 async def _run(script_file: Path | None, for_s: float | None, profile: ProfileName, *, plain: bool, list_actions: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="booth-demo-") as folder:
-        booth = SimulatedBooth(Path(folder), profile=profile)
+        booth = SimulatedBooth(Path(folder), profile=profile, governed=profile != "everything")
         if list_actions:
             for switch in booth.switches:
                 print(f"{switch.key}  {switch.breaks:18} {switch.repairs:18} {switch.kind or 'booth'}: {switch.meaning}")

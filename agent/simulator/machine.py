@@ -7,6 +7,7 @@ from agent.devices.netlink import DefaultRoute, Interface, Links, NetworkState
 from agent.devices.sysfs import KernelFiles
 from agent.machine import Machine
 from agent.simulator.acts import SimulatedActs
+from agent.simulator.lockdown import SimulatedLockdown
 from agent.system.clock import MachineTimes
 from agent.system.uevents import Uevent, Uevents
 
@@ -96,9 +97,13 @@ class SimulatedMachine(Machine):
     uevents: SimulatedUevents
     times: SimulatedTimes
     acts: SimulatedActs
+    lockdown: SimulatedLockdown
 
     def __init__(self, root: Path) -> None:
-        super().__init__(SimulatedFiles(root), SimulatedLinks(), SimulatedUevents(), SimulatedTimes(), SimulatedActs())
+        super().__init__(
+            SimulatedFiles(root), SimulatedLinks(), SimulatedUevents(), SimulatedTimes(), SimulatedActs(),
+            SimulatedLockdown(root / "root"),
+        )  # fmt: skip
         write = self.files.write
         write("proc/device-tree/model", "Raspberry Pi 4 Model B (simulated)")
         write("etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12 (simulated)"')

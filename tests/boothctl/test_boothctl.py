@@ -3,61 +3,20 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
 
 from agent import VERSION
 from agent.simulator.mosquitto import Mosquitto, free_port
+from tests.boothctl.program import WHEN, boothctl, environment, say, state, until
 from tests.world import BIN, World, world
 
-WHEN = "2026-10-06T12:32:00.000Z"
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e"
-
-
-@dataclass(frozen=True)
-class Done:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def booths(self) -> list[str]:
-        """The second column of `ls`."""
-        return [line.split()[1] for line in self.out.splitlines()[1:]]
-
-
-def environment(home: Path) -> dict[str, str]:
-    clean = {name: value for name, value in os.environ.items() if name != "BOOTHCTL_BROKER"}
-    return clean | {"HOME": str(home), "PYTHONUNBUFFERED": "1"}
-
-
-async def boothctl(home: Path, *arguments: object, **env: str) -> Done:
-    process = await asyncio.create_subprocess_exec(
-        str(BIN / "boothctl"), *map(str, arguments),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(home) | env,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    assert b"Traceback" not in err, err.decode()
-    return Done(process.returncode or 0, out.decode(), err.decode())
-
-
-def state(word: str = "online", **changes: Any) -> dict[str, Any]:
-    return {
-        "state": word, "session": "s", "boot_id": "b", "agent": "0.1.0", "since": WHEN, "clock": "synced",
-        "services": {"print": "ok"},
-    } | changes  # fmt: skip
 
 
 def alarm(severity: str = "fault", **changes: Any) -> dict[str, Any]:
@@ -66,13 +25,6 @@ def alarm(severity: str = "fault", **changes: Any) -> dict[str, Any]:
         "services": ["print"], "since": WHEN, "clock": "synced", "tried": [], "part": "thermal roll",
         "runbook": "receipt-printer/media-empty", "text": {"fr": "Plus de papier : à recharger.", "en": "Out of paper."},
     } | changes  # fmt: skip
-
-
-def say(w: World, booth: str, topic: str, payload: Any, *, retain: bool = True) -> paho.MQTTMessageInfo:
-    """Speak for a booth; the broker has it a moment later, and what is said next after it."""
-    area = booth.partition("-")[0]
-    data = payload if isinstance(payload, bytes | str) else json.dumps(payload)
-    return w.observer._client.publish(f"booth/v1/{area}/{booth}/{topic}", data, 1, retain)
 
 
 @contextlib.asynccontextmanager
@@ -216,12 +168,6 @@ async def watching(home: Path, url: str, *arguments: str, status: int = 0) -> As
             process.kill()
             await process.wait()
         await reading
-
-
-async def until(condition: Any, patience_s: float = 30.0) -> None:
-    async with asyncio.timeout(patience_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_show_tells_what_was_tried_and_what_is_being_tried(tmp_path: Path) -> None:

@@ -16,13 +16,14 @@ from typing import Any
 
 from agent.engine.memory import Remembered
 from agent.rules.light import light
+from agent.simulator.booth import toml
 from agent.simulator.receipt_printer import ReceiptPrinter
 from tests.devices.ports import dev_folder
 from tests.faults.pki import Authority, Pair
 from tests.machine.far_servers import PAGE_SERVER, NameServer
 from tests.machine.namespace import Namespace
 from tests.machine.test_network_namespace import PORT, UNTIL_IT_WORKS, Booth, at_the_box, program
-from tests.world import BIN, BOOTH, ROOT, toml
+from tests.world import BIN, BOOTH, ROOT
 
 BROKER, PAGE = "203.0.113.10", "203.0.113.20"  # TEST-NET-3, RFC 5737
 BOX = "192.0.2.1"

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 
+from agent.simulator.booth import toml
 from tests.background import meanwhile
 from tests.machine.namespace import Namespace, missing
-from tests.world import BIN, BOOTH, ROOT, toml
+from tests.world import BIN, BOOTH, ROOT
 
 PORT = 1883  # of a loopback that is ours alone
 PATIENCE_S = 60.0

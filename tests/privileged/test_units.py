@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.lockdown import rules
 from agent.privileged.acts import ACTS
 
+_OTHERS_FILES = "CAP_DAC_OVERRIDE CAP_FOWNER"
 UNITS = Path(__file__).parents[2] / "systemd"
 
 
@@ -30,8 +32,9 @@ def test_its_socket_is_the_agents_alone_and_outlives_a_flood(act: str) -> None:
     wanted = {
         "ListenStream": f"/run/booth-acts/{act}.sock",
         "DirectoryMode": "0755",
-        "SocketUser": "root",
-        "SocketGroup": "booth-agent",
+        # The kiosk's application asks that its own traces be wiped.
+        "SocketUser": "booth-agent" if act == "wipe-session" else "root",
+        "SocketGroup": "booth-session" if act == "wipe-session" else "booth-agent",
         "SocketMode": "0660",
         "Accept": "yes",
         "MaxConnections": "1",
@@ -48,7 +51,7 @@ def test_its_service_runs_this_act_and_may_do_no_more_than_it_needs(act: str) ->
         assert service["StateDirectory"] == "booth-acts"
     else:
         assert service["RuntimeDirectory"] == f"booth-act-limits/{act}"
-    capabilities = {"bounce-link": "CAP_NET_ADMIN", "free-disk": "CAP_DAC_OVERRIDE CAP_FOWNER"}
+    capabilities = {"bounce-link": "CAP_NET_ADMIN", "free-disk": _OTHERS_FILES, "wipe-session": _OTHERS_FILES}
     assert service["CapabilityBoundingSet"] == capabilities.get(act, "")
     assert service["PrivateUsers"] == ("no" if act in capabilities else "yes")
     assert service["PrivateNetwork"] == ("no" if "interfaces" in ACTS[act].tables and act != "reboot" else "yes")
@@ -61,6 +64,7 @@ def test_its_service_runs_this_act_and_may_do_no_more_than_it_needs(act: str) ->
         "usb-power": "/sys/devices",
         "reload-driver": "/sys/bus",
         "free-disk": "-/var/spool/booth-scans -/var/log/journal -/run/log/journal",
+        "wipe-session": "-/home -/srv -/var -/run",
     }
     assert service.get("ReadWritePaths") == writes.get(act)
 
@@ -98,3 +102,14 @@ def test_a_crash_loop_ends_in_a_slow_retry_not_in_a_dead_unit(name: str) -> None
 def test_the_boards_watchdog_is_one_that_a_pi_has() -> None:
     manager = unit("booth-watchdog.conf")["Manager"]
     assert int(manager["RuntimeWatchdogSec"].removesuffix("s")) <= 15
+
+
+def test_every_file_that_a_rule_watches_is_watched() -> None:
+    text = (UNITS / "booth-lockdown-check.path").read_text()
+    watched = {line.removeprefix("PathChanged=/") for line in text.splitlines() if line.startswith("PathChanged=")}
+    assert watched == {name for rule in rules().values() for name in rule.watched}
+
+
+def test_the_policy_is_applied_before_anybody_comes() -> None:
+    before = unit("booth-lockdown-apply.service")["Unit"]["Before"].split()
+    assert {"network-pre.target", "getty.target", "display-manager.service", "booth-agent.service"} <= set(before)
