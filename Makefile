@@ -54,6 +54,7 @@ check: setup ## types, lint, import rules, units, generated files
 	$(BIN)/python -m agent.contract.schema --check docs/contract.schema.json
 	$(BIN)/python docs/runbook/index.py --check
 	$(BIN)/python docs/reference.py --check
+	$(BIN)/python docs/schemas.py --check
 
 bench: setup ## measure, compare with a peer, and write docs/performance.md
 	@sh provisioning/system-packages $(TEST_PACKAGES)
@@ -76,8 +77,9 @@ schema: setup ## write docs/contract.schema.json from the types
 runbook: setup ## write docs/runbook/README.md from the declarations
 	$(BIN)/python docs/runbook/index.py
 
-reference: setup ## write docs/peripherals.md and docs/agent.schema.json from the declarations
+reference: setup ## write docs/peripherals.md and the JSON Schemas of what is configured and signed, from the declarations
 	$(BIN)/python docs/reference.py
+	$(BIN)/python docs/schemas.py
 
 lock: setup ## pin every dependency again, with hashes
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 SECTIONS: Final = (
     "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "broker", "appointments", "home_assistant",
 )  # fmt: skip
-_BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
+BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
 
 Table = Mapping[str, Any]
 
@@ -72,8 +72,8 @@ def _shape_problems(document: Table, local: Table, kinds: Mapping[str, Periphera
     broker = document.get("broker")
     if isinstance(broker, Mapping):
         for key in broker:
-            if key not in _BROKER_KEYS:
-                yield Problem(f"doc.broker.{_shown(key)}", f"only {' and '.join(_BROKER_KEYS)} may be set remotely")
+            if key not in BROKER_KEYS:
+                yield Problem(f"doc.broker.{_shown(key)}", f"only {' and '.join(BROKER_KEYS)} may be set remotely")
     peripherals = document.get("peripherals")
     if isinstance(peripherals, Mapping):
         yield from _peripheral_problems(peripherals, local, kinds)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+import jsonschema
 import pytest
 
 from agent import lockdown
@@ -143,3 +144,13 @@ def test_the_configuration_fits_a_booth_of_its_kind(name: str, tmp_path: Path) -
     assert settings.heal.longest_session_s > policy(name)["session"]["longest_s"]
     offered = {"fonctionnaire-virtuel": {"web", "forms", "print"}, "visio-guichet": {"web", "forms", "print", "scan", "visio"}}
     assert settings.services.keys() == offered[name]
+
+
+@pytest.mark.parametrize("kind", ["config", "policy"])
+@pytest.mark.parametrize("name", PROFILES)
+def test_they_keep_the_published_schemas(name: str, kind: str) -> None:
+    schema = json.loads((PROVISIONING.parent / "docs" / f"{kind}.schema.json").read_text())
+    document = json.loads((PROVISIONING / "profiles" / name / f"{kind}.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(document)
+    assert not validator.is_valid(document | {"colour": {}})

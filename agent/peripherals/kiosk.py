@@ -46,11 +46,15 @@ class Options:
     frozen_after_s: Annotated[float, Range(5, 3600)] = 60.0
     interval_s: Annotated[float, Range(1, 300)] = 15.0
 
+# Where lockdown/hours.py masks the unit while the booth is closed.
+_MASKS: Final = "run/systemd/system.control"
+
 
 def find(facts: Mapping[str, FactValue], options: Options) -> Iterable[Observed]:
     """One that does not run cannot freeze. One that ends again and again runs most of the time, and serves nobody."""
     if facts["running"] is False:
-        yield Observed("app-not-running")
+        if not facts["closed"]:
+            yield Observed("app-not-running")
         return
     if facts["restarting"]:
         yield Observed("app-not-running", {"reason": "ends again and again"}, certain=True)
@@ -89,6 +93,7 @@ class KioskSource:
         age_s = None if self._running is False else self._heartbeat.age_s(now_s)
         facts: dict[str, FactValue] = {
             "running": self._running,
+            "closed": None if self._options.unit is None else self._files.path(f"{_MASKS}/{self._options.unit}").exists(),
             "restarting": len(self._short_ends) >= _SHORT_RUNS,
             "heartbeat_age_s": None if age_s is None else round(age_s, 1),
         }
@@ -190,6 +195,7 @@ PERIPHERAL = Peripheral(
     options=Options,
     facts=(
         Fact("running", "boolean", "a process of the application lives; null where no unit is configured"),
+        Fact("closed", "boolean", "the policy keeps the application stopped outside its hours; null where no unit is configured"),
         Fact("restarting", "boolean", "5 times or more within 10 minutes it ended less than a minute after its start"),
         Fact("heartbeat_age_s", "number", "since the application was last seen to move; null where it has no heartbeat", "s"),
     ),

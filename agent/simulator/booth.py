@@ -61,6 +61,7 @@ class SimulatedBooth:
         self._booth = {"id": booth_id, "area": area}
         self._alarm_after_s = alarm_after_s
         self._heals = heals
+        self.operator: Operator | None = None
         self._profile_name = profile if governed else None
         self.machine.acts.table |= {
             ("purge-spool", "document-printer"): self.cups.purge,
@@ -93,7 +94,7 @@ class SimulatedBooth:
         self.start_agent()
 
     async def _govern(self, profile: ProfileName) -> None:
-        operator = Operator(self._folder, self.root_topic)
+        operator = self.operator = Operator(self._folder, self.root_topic)
         self.machine.lockdown.install(self._write_config(), operator.trust)
         await self.machine.lockdown.apply()
         for kind in ("config", "policy"):

@@ -19,6 +19,7 @@ from agent.simulator.mosquitto import free_port
 from agent.system.outbox_rows import Draft, Stamp
 from agent.system.store import Store
 from tests.bench.cost import Cost, cost, start_baseline, start_penguin
+from tests.bench.documents import documents
 from tests.bench.meter import Meter
 from tests.bench.ten import CHECKS_A_DAY, deadlines, hanging, settled, ten_peripherals
 from tests.engine import healable
@@ -38,6 +39,7 @@ async def main() -> int:
     rows += await idle(options.idle)
     rows += await latency()
     rows += await replay()
+    rows += await documents()
     rows += await hanging()
     rows += await deadlines()
     healed = await asyncio.to_thread(lambda: list(healable.inject()))

@@ -20,7 +20,7 @@ from agent.simulator.machine import SimulatedFiles
 from tests.devices.control_group import control_group, end, process_in
 from tests.peripherals.surroundings import Around, Recorded
 
-FINE: dict[str, Any] = {"running": True, "restarting": False, "heartbeat_age_s": 3.0}
+FINE: dict[str, Any] = {"running": True, "closed": False, "restarting": False, "heartbeat_age_s": 3.0}
 EVENTS = f"sys/fs/cgroup/system.slice/{UNIT}/cgroup.events"
 
 
@@ -71,6 +71,7 @@ class Looked:
         ({"running": None}, []),
         ({"heartbeat_age_s": None}, []),
         ({"running": False, "heartbeat_age_s": None}, ["app-not-running"]),
+        ({"running": False, "closed": True}, []),
         ({"heartbeat_age_s": 59.9}, []),
         ({"heartbeat_age_s": 60.0}, ["app-frozen"]),
         ({"running": None, "heartbeat_age_s": 61.0}, ["app-frozen"]),
