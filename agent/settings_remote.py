@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -115,8 +116,9 @@ def with_documents(settings: Settings, state_dir: Path) -> Settings:
     """The settings with what was accepted before. A trial that the power cut short is over. Where `agent.toml` was changed since
     and no longer goes with the documents, it counts alone: the agent starts, and says so when the documents arrive again."""
     shelf = Shelf(state_dir / "documents" / "config")
-    try:
+    with suppress(OSError):  # a disk that is read-only: it is taken back at each start
         shelf.revert()
+    try:
         documents = {layer: document.doc for layer, document in shelf.documents().items()}
         if not documents:
             return settings

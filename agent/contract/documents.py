@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from agent.contract.decode import BadJson, TooLarge, decode_object
-from agent.contract.typed import Invalid, Pattern, Problem, Range, build
+from agent.contract.typed import Check, Invalid, Pattern, Problem, Range, build
 from agent.contract.words import Timestamp
 
 RefusalCode = Literal[
@@ -27,6 +28,18 @@ class Refusal(Exception):
         self.problems = problems
 
 
+def _moment_problem(text: str) -> str | None:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return f"there is no such date and time (here: {text[:24]!r})"
+    return None
+
+
+# What is kept and reckoned with: a 13th month would stop whoever looks when a document gets stale, at each start again.
+Moment = Annotated[Timestamp, Check(_moment_problem, "a UTC time with milliseconds, such as 2026-10-06T12:32:00.000Z")]
+
+
 @dataclass(frozen=True)
 class Document:
     """The signed payload around a `doc`."""
@@ -35,9 +48,9 @@ class Document:
     audience: Annotated[str, Pattern("booth/v1/[a-z0-9_-]+/[a-z0-9_-]+", "the topic before /config/desired")]
     rev: Annotated[int, Range(0, 2**53)]
     epoch: Annotated[int, Range(0, 2**53)]
-    issued_at: Timestamp
+    issued_at: Moment
     doc: dict[str, Any]
-    not_after: Timestamp | None = None
+    not_after: Moment | None = None
     confirm_s: Annotated[int, Range(10, 3600)] = 120
 
 

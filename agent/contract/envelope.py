@@ -56,5 +56,9 @@ def open_envelope(message: bytes) -> Envelope:
 
 
 def _base64(text: str) -> bytes:
-    # DSSE: either alphabet, padded.
-    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
+    # DSSE: either alphabet, padded. Bits that stand for nothing are 0 (RFC 4648, 3.5): one document has one form.
+    standard = text.replace("-", "+").replace("_", "/")
+    data = base64.b64decode(standard, validate=True)
+    if base64.b64encode(data).decode() != standard:
+        raise ValueError("base64 with bits that stand for nothing")
+    return data

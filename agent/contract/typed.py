@@ -93,7 +93,10 @@ class Check:
     description: str
 
     def complaint(self, value: Any) -> str | None:
-        return self.rule(value)
+        try:
+            return self.rule(value)
+        except OSError:  # looked up as a file, and longer than any file's name
+            return f"write {self.description} (here: {shown(value)})"
 
     def schema(self) -> Json:
         return {"description": self.description}

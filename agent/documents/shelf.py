@@ -1,6 +1,7 @@
 """What is kept of one kind of document: for each layer the exact bytes of the envelope that was accepted last, in files, and
 beside them which of these counts. After a power cut at any moment it is the old or the new."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -49,6 +50,7 @@ class Shelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read: dict[LayerName, tuple[Revision, bytes, Document | None]] = {}  # it is asked for often, and costs
         self.state = self._load()
 
     def document(self, layer: LayerName) -> Document | None:
@@ -57,10 +59,10 @@ class Shelf:
         message = None if revision is None else self._message(layer, revision)
         if revision is None or message is None:
             return None
-        try:
-            return read_document(open_envelope(message).payload)
-        except Refusal:
-            return None
+        known = self._read.get(layer)
+        if known is None or known[:2] != (revision, message):
+            known = self._read[layer] = (revision, message, _opened(revision, message))
+        return known[2]
 
     def documents(self) -> dict[LayerName, Document]:
         return {layer: document for layer in LAYERS if (document := self.document(layer)) is not None}
@@ -70,7 +72,8 @@ class Shelf:
         return [layer for layer in self.state.accepted if self.document(layer) is None]
 
     def accept(self, layer: LayerName, revision: Revision, message: bytes, issued_at: str, *, on_trial: bool) -> None:
-        """Keep an envelope; `on_trial`, until `confirm` or `revert` decides."""
+        """Keep an envelope; `on_trial`, until `confirm` or `revert` decides. Whatever nobody confirmed before is taken back."""
+        self.revert()
         disk.write(self._folder, self._name(layer, revision), message)
         state = self.state
         newest = max(filter(None, (state.newest_issued_at, issued_at)))
@@ -134,14 +137,25 @@ class Shelf:
         return State()
 
     def _store(self, state: State) -> None:
+        old, self.state = self.state, state  # also where the disk does not take it: this run goes by it
         self._folder.mkdir(parents=True, exist_ok=True)
-        for name in (_STATE, _COPY):
+        for name in (_COPY, _STATE):  # what counts comes last: where either cannot be written, nothing was accepted
             disk.write(self._folder, name, encode(plain(state)))
-        old, self.state = self.state, state
         kept = {self._name(layer, revision) for one in (old, state) for layer, revision in _held(one)}
-        for file in self._folder.iterdir():
-            if file.name not in kept and re.fullmatch(r"[a-z]+-[0-9a-f]{32}\.dsse", file.name):
-                file.unlink(missing_ok=True)
+        with suppress(OSError):  # it is accepted all the same
+            for file in self._folder.iterdir():
+                if file.name not in kept and re.fullmatch(r"[a-z]+-[0-9a-f]{32}\.dsse", file.name):
+                    file.unlink(missing_ok=True)
+
+
+def _opened(revision: Revision, message: bytes) -> Document | None:
+    """The document that was accepted: nobody looks at its signatures again, so that every bit of it has to be the same."""
+    try:
+        payload = open_envelope(message).payload
+        same = hashlib.sha256(payload).hexdigest() == revision.sha256
+        return read_document(payload) if same else None
+    except Refusal:
+        return None
 
 
 def _held(state: State) -> list[tuple[LayerName, Revision]]:

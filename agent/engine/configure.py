@@ -24,6 +24,7 @@ _FIRST_LOOK_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 24 * 3600.0
 _SAID_WITHIN_S: Final = 3.0
 _BUSY_AGAIN_S: Final = 5.0
+_BUSY_ATTEMPTS: Final = 60
 _DRIFT_SHOWN_S: Final = 600.0  # the finding, so that an alarm is raised of what was corrected within a second
 
 _NOTHING_YET: Final[Mapping[str, Any]] = {
@@ -226,19 +227,32 @@ class Configurer:
     # --- root's part ---
 
     async def _through_root(self, item: _Waiting) -> None:
-        report: dict[str, Any] | None = None
-        while report is None:
+        key, mark = (item.kind, item.layer), hash(item.payload)
+        topic = self._reported_topic(item.kind)
+        said = self._publisher.current(topic)
+        if self._in_force.get(key) == mark and said:  # as every connection says it again
+            self._publisher.retain("reported-policy", topic, said)
+            return
+        report = await self._delivered(item)
+        if item.kind == "trust":
+            self._say_trust(report["outcome"], report)
+        elif report["status"] == "applied":
+            self._in_force[key] = mark
+
+    async def _delivered(self, item: _Waiting) -> dict[str, Any]:
+        """The last of root's reports. Raises OSError where it does not take the document in some minutes."""
+        for attempt in range(_BUSY_ATTEMPTS):
+            report: dict[str, Any] | None = None
             try:
                 async for report in self._root.deliver(item.kind, item.layer, item.payload):
                     if item.kind == "policy":
-                        self._report_of_root(report)
+                        self._report_of_root(dict(report))
             except OSError as error:
-                log.warning("root does not take a document now: %s", error, extra={"kind": item.kind})
-                await asyncio.sleep(_BUSY_AGAIN_S)
-                if not self._root.installed:
-                    raise
-        if item.kind == "trust":
-            self._say_trust(report["outcome"], report)
+                log.warning("root does not take a document now: %s", error, extra={"kind": item.kind, "attempt": attempt})
+            if report is not None:
+                return report
+            await asyncio.sleep(_BUSY_AGAIN_S)
+        raise TimeoutError("root does not take the document")
 
     def _report_of_root(self, report: dict[str, Any]) -> None:
         """Publish what root says, as it says it: it is checked for form alone."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Final
@@ -33,6 +34,7 @@ _MANAGER: Final = ("etc/systemd/system.conf.d/60-booth.conf", "[Manager]\nCtrlAl
 _SYSCTL: Final = "etc/sysctl.d/60-booth.conf"
 _SYSCTL_TEXT: Final = re.compile(r"# kernel\.sysrq was (?P<before>[0-9]+)\nkernel\.sysrq = 0")  # and what it shall be again
 _SYSRQ: Final = "proc/sys/kernel/sysrq"
+_SESSIONS: Final = "run/systemd/sessions"  # where logind keeps them
 _DEADLINE_S: Final = 30.0
 _LONGEST: Final = timedelta(hours=24)
 
@@ -48,7 +50,7 @@ def _window_problem(window: Window) -> str | None:
         begin, end = _span(window)
     except ValueError:
         return f"{window.begin} or {window.end} is no date and time"
-    if not begin < end <= begin + _LONGEST:
+    if not begin < end or end - begin > _LONGEST:  # no sum: it could lie after the last year
         return "write a window of at most 24 hours, its end after its beginning"
     return None
 
@@ -92,7 +94,9 @@ def next_change(place: Place, part: Consoles) -> datetime | None:
     if place.now is None or place.now_utc is None:
         return None
     edges = [edge - place.now_utc for span in _joined(part) for edge in span if edge > place.now_utc]
-    return place.now + min(edges) if edges else None
+    with suppress(OverflowError):  # the last hours of the year 9999, in a zone that is ahead
+        return place.now + min(edges) if edges else None
+    return None
 
 
 def _span(window: Window) -> tuple[datetime, datetime]:
@@ -246,7 +250,8 @@ def _start_ssh(machine: Machine) -> None:
 
 
 def _ssh_sessions(machine: Machine) -> list[str]:
-    if not machine.has("loginctl"):
+    # At boot nobody has a session, and logind and D-Bus may come after whoever asks.
+    if not machine.has("loginctl") or not _any_session(machine):
         return []
     listed = machine.ask("loginctl", "--no-legend", "list-sessions", within_s=_DEADLINE_S).output
     found = []
@@ -256,6 +261,11 @@ def _ssh_sessions(machine: Machine) -> list[str]:
         if properties.get("Service") in ("sshd", "dropbear") and properties.get("State") != "closing":
             found.append(session)
     return found
+
+
+def _any_session(machine: Machine) -> bool:
+    folder = machine.path(_SESSIONS)
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _asked(machine: Machine, *arguments: str) -> str:

@@ -52,7 +52,7 @@ def apply(machine: Machine, place: Place, part: Printing) -> None:
     kiosk_files.put(machine, LIMITS, limits)
     if not machine.has("cupsd"):
         return
-    if unsettled or _takes_too_much(machine, place, part):
+    if (unsettled and _prints(machine)) or _takes_too_much(machine, place, part):
         _count(machine)
     _configure(machine, place, _directives(machine, part))
 
@@ -96,13 +96,20 @@ def accepts(machine: Machine, queue: str) -> bool | None:
 
 
 def _takes_too_much(machine: Machine, place: Place, part: Printing) -> list[str]:
-    if not machine.has("lpstat") or not reached(_limits(part), kiosk_files.read(machine, COUNTS)):
+    if not machine.has("lpstat") or not reached(_limits(part), kiosk_files.read(machine, COUNTS)) or not _prints(machine):
         return []
     return [queue for queue in sorted(set(place.queues.values())) if accepts(machine, queue)]
 
 
 def _limits(part: Printing) -> dict[str, Any]:
     return {"pages_per_session": part.pages_per_session, "pages_per_day": part.pages_per_day}
+
+
+def _prints(machine: Machine) -> bool:
+    """Whether cupsd runs. At boot it waits for the firewall, and so for whoever asks: it is not waited for in return, and the
+    pages are counted once it may print (systemd/booth-pages.timer)."""
+    said = machine.ask("systemctl", "is-active", "cups.service", within_s=_ANSWER_S)
+    return said.status == 0 or said.output.strip() in ("activating", "reloading")
 
 
 def _count(machine: Machine) -> None:
@@ -147,6 +154,8 @@ def _configure(machine: Machine, place: Place, directives: Mapping[str, tuple[st
         raise Ended(f"/{_EMPTIED} is missing: cups would print what was left")
     for name in changed:
         _put(machine, name, after[name])
+    if not _prints(machine):  # it reads them when it starts
+        return
     try:
         machine.do("systemctl", "--no-ask-password", "try-restart", "cups.service", within_s=_START_S)
     except Ended:

@@ -46,6 +46,7 @@ class Options:
     frozen_after_s: Annotated[float, Range(5, 3600)] = 60.0
     interval_s: Annotated[float, Range(1, 300)] = 15.0
 
+
 # Where lockdown/hours.py masks the unit while the booth is closed.
 _MASKS: Final = "run/systemd/system.control"
 

@@ -12,6 +12,7 @@ from agent.contract.documents import DocumentError, LayerName, Refusal, Reported
 from agent.contract.envelope import MAX_ENVELOPE_BYTES
 from agent.contract.typed import Invalid, Range, build, plain
 from agent.documents import disk, files
+from agent.documents.judge import Judged
 from agent.documents.report import errors_of
 from agent.documents.shelf import Shelf
 from agent.documents.trust import next_trust
@@ -30,6 +31,7 @@ _NEWS: Final = "run/booth-agent/lockdown-news.sock"
 _LOOK_EVERY_S: Final = 1.0
 _CONNECT_S: Final = 3.0
 _ANSWER_S: Final = 10.0
+_SHOWN_S: Final = 2.0  # that there was drift, before it is said that all is well: the daemon reads one file
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,6 @@ class Lockdown:
         pause: Callable[[float], None] = time.sleep,
         known: Mapping[str, Rule] | None = None,
     ) -> None:
-        """Raises Ended where agent.toml does not say which booth this is."""
         self._machine = machine
         self._reachable = reachable or answers
         self._mono_s = mono_s
@@ -78,7 +79,13 @@ class Lockdown:
             return self._say("reverted")
         drift = self._policy.correct()
         self._schedule()
-        return self._say("drifted" if drift else "applied", drift=drift)
+        report = self._say("drifted" if drift else "applied", drift=drift)
+        if drift:
+            self._pause(_SHOWN_S)
+            # What was changed meanwhile starts no other run (systemd.path(5)).
+            again = [name for name in self._policy.correct() if report["rules"][name]["measured"] != "violated"]
+            self._say("drifted" if again else "applied", drift=again)
+        return report
 
     def undo(self) -> dict[str, str]:
         return self._policy.undo()
@@ -91,18 +98,35 @@ class Lockdown:
         layer = request.layer
         try:
             trust = files.trust_in(self._machine.path(place.CONFIG))
-            judged = self._policy.judge(layer, message, self._booth.address, trust)
+            judged = self._policy.judge(layer, message, self._address(), trust)
             if self._policy.is_in_force(layer, judged) or self._policy.was_reverted(layer, judged):
                 self._note_errors(layer, [])
                 yield self._say("applied" if judged.known else "reverted")
                 return
-            self._policy.accept(layer, judged, message)
+            self._keep(layer, judged, message)
         except Refusal as refusal:
             self._note_errors(layer, errors_of(layer, refusal))
             yield self._say("rejected", event=refusal.code)
             return
         self._note_errors(layer, [])
         yield from self._try(layer, judged.document.confirm_s)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with root's own files."""
+        return self._booth.problems
+
+    def _address(self) -> tuple[str, str]:
+        if self._booth.address is None:
+            raise Refusal("wrong-audience", "", self._booth.problems[0])
+        return self._booth.address
+
+    def _keep(self, layer: LayerName, judged: Judged, message: bytes) -> None:
+        try:
+            self._policy.accept(layer, judged, message)
+        except OSError as error:
+            self._policy.revert_in_memory()
+            raise Refusal("unsupported", "", f"it cannot be kept here: {error.strerror}") from error
 
     def _try(self, layer: LayerName, confirm_s: float) -> Iterator[dict[str, Any]]:
         """Apply it; go back unless the broker can be reached with it, as it could be without."""
@@ -189,7 +213,8 @@ class Lockdown:
             if moment is not None:
                 timer = ("--unit=booth-lockdown-next", f"--on-calendar={moment:%Y-%m-%d %H:%M:%S} {self._booth.zone}")
                 start = ("systemctl", "start", "--no-block", "booth-lockdown-check.service")
-                options = ("--quiet", "--collect", "--timer-property=AccuracySec=1s")
+                # Not waited for: at boot it starts once the clock is set, which takes the network, which waits for this.
+                options = ("--quiet", "--collect", "--no-block", "--timer-property=AccuracySec=1s")
                 self._machine.do("systemd-run", *options, *timer, *start, within_s=_ANSWER_S)
 
 

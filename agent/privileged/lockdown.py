@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(machine: Machine, act: str) -> int:
     lockdown = Lockdown(machine)
+    for problem in lockdown.problems:
+        sys.stderr.write(f"<4>{problem}\n")  # sd-daemon(3): warning
     if act == "serve":
         request, message = _read()
         for report in lockdown.take(request, message):
@@ -59,9 +61,11 @@ def _run(machine: Machine, act: str) -> int:
             sys.stderr.write(f"booth-lockdown: {name} was not undone: {why}\n")
         return 1 if failed else 0
     report = lockdown.apply() if act == "apply" else lockdown.check()
+    for name in report.get("drift", ()):
+        sys.stderr.write(f"<4>{name} was not as the policy says\n")
     for name, rule in report["rules"].items():
         if rule["measured"] == "violated":
-            sys.stderr.write(f"<4>{name}: {rule['detail']}\n")  # sd-daemon(3): warning
+            sys.stderr.write(f"<4>{name}: {rule['detail']}\n")
     return 0
 
 

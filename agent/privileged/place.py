@@ -26,30 +26,33 @@ _SESSION_LOCK: Final = "run/booth-agent/session.lock"
 
 @dataclass(frozen=True)
 class Booth:
-    """`address`: area and id. `zone`: an IANA name. `problem`: why slots.toml or agent.toml counts for nothing, where it does."""
+    """`address`: area and id; None where agent.toml does not say. `zone`: an IANA name. `problems`: what is wrong with root's own
+    files; what they should have said is unknown then, and locked."""
 
-    address: tuple[str, str]
+    address: tuple[str, str] | None
     place: Place
     now: str
     zone: str
-    problem: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 def look(machine: Machine, newest_issued_at: str | None) -> Booth:
-    """`newest_issued_at`: of all documents that were ever accepted; the clock is not before it. Raises Ended without a booth's
-    name."""
+    """`newest_issued_at`: of all documents that were ever accepted; the clock is not before it."""
     folder = machine.path(CONFIG)
+    problems = []
+    local: dict[str, Any] = {}
+    address = None
     try:
-        address = booth_in(folder / "agent.toml")
         with open(folder / "agent.toml", "rb") as stream:
             local = tomllib.load(stream)
+        address = booth_in(folder / "agent.toml")
     except (OSError, ValueError) as error:
-        raise Ended("refused", f"agent.toml does not say which booth this is: {error}") from error
-    table, problem = Slots(), None
+        problems.append(f"agent.toml does not say which booth this is: {error}")
+    table = Slots()
     try:
         table = slots.load(folder / "slots.toml")
     except Ended as ended:
-        problem = ended.detail
+        problems.append(ended.detail)
     now_s = time.time()
     floor_s = max(RELEASED_AT, datetime.fromisoformat(newest_issued_at).timestamp() if newest_issued_at else 0)
     moment = None if now_s < floor_s else datetime.fromtimestamp(now_s, UTC)
@@ -67,7 +70,7 @@ def look(machine: Machine, newest_issued_at: str | None) -> Booth:
         in_session=_in_session(machine.path(_SESSION_LOCK)),
     )
     shown = moment or datetime.fromtimestamp(floor_s, UTC)
-    return Booth(address, place, shown.isoformat(timespec="milliseconds").replace("+00:00", "Z"), str(zone), problem)
+    return Booth(address, place, shown.isoformat(timespec="milliseconds").replace("+00:00", "Z"), str(zone), tuple(problems))
 
 
 def _broker(table: Any) -> tuple[str, int]:
@@ -80,7 +83,7 @@ def _broker(table: Any) -> tuple[str, int]:
 
 def _zone(local: dict[str, Any]) -> ZoneInfo:
     with suppress(ZoneInfoNotFoundError, ValueError, OSError, AttributeError):
-        return ZoneInfo(local["booth"].get("timezone", "Europe/Paris"))
+        return ZoneInfo(local.get("booth", {}).get("timezone", "Europe/Paris"))
     return ZoneInfo("UTC")
 
 

@@ -5,6 +5,7 @@ The daemon only carries envelopes. Root never reads what the daemon stores, and 
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +114,11 @@ class Policy:
 
     def revert(self) -> LayerName | None:
         return self._shelf.revert()
+
+    def revert_in_memory(self) -> None:
+        """What could not be kept is not in force either."""
+        with suppress(OSError):
+            self._shelf.revert()
 
     def _check(self, layer: LayerName, document: Document) -> None:
         problems: list[Problem] = []

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import pytest
 
 from agent.contract.typed import Range
+from agent.documents import disk
 from agent.documents.signatures import seal
 from agent.documents.trust import PAYLOAD_TYPE
 from agent.lockdown.rule import COMPLIANT, Ended, Measured, Place, Rule
@@ -308,3 +309,27 @@ def test_undo_leaves_nothing(booth: Booth) -> None:
     booth.lockdown().apply()
     assert booth.lockdown().undo() == {}
     assert (booth.open("front"), booth.open("back")) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["agent.toml", "slots.toml"])
+def test_a_booth_whose_own_files_are_broken_is_locked(booth: Booth, name: str) -> None:
+    (booth.root / "etc/booth-agent" / name).write_text("[")
+    lockdown = booth.lockdown()
+    assert lockdown.apply()["rules"]["front"]["measured"] == "compliant"
+    assert booth.open("front") == "0"
+    assert name in lockdown.problems[0]
+
+
+def test_what_cannot_be_kept_is_refused_and_not_applied(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = disk.write
+
+    def full(folder: Path, name: str, data: bytes, mode: int = 0o600) -> None:
+        if name.endswith(".dsse"):
+            raise OSError(28, "No space left on device")
+        write(folder, name, data, mode)
+
+    monkeypatch.setattr(disk, "write", full)
+    report = booth.take(booth.sign({"front": {"open": 1}}))[-1]
+    assert (report["status"], report["errors"][0]["code"]) == ("rejected", "unsupported")
+    assert report["layers"]["booth"]["applied_rev"] is None
+    assert booth.lockdown().apply()["sections"]["front"]["layer"] == "default"

@@ -271,3 +271,11 @@ async def test_an_unknown_profile_is_refused_with_those_that_there_are() -> None
     status, _, err = await run("--profile", "coffee-bar")
     assert status == 2
     assert "visio-guichet" in err
+
+
+@pytest.mark.parametrize("profile", ["fonctionnaire-virtuel", "visio-guichet"])
+async def test_a_profile_runs_under_its_own_signed_configuration_and_policy(profile: str) -> None:
+    async with demo("--profile", profile) as here:
+        await here.until(lambda: any("reported/policy  applied booth:1" in line for line in here.lines))
+        await here.until(lambda: any("reported/config  applied booth:1" in line for line in here.lines))
+        assert not any("rejected" in line or "reverted" in line or "violated" in line for line in here.lines), here.lines
