@@ -89,9 +89,9 @@ fi
 # --- this machine: user, groups, folders, devices, units ---
 systemd-sysusers booth-agent.conf
 systemd-tmpfiles --create booth-agent.conf
-sockets=$(cd systemd && echo booth-*.socket)
+sockets=$(cd systemd && echo booth-act-*.socket)
 # The policy begins to count when the booth starts next: whoever installs it by ssh is not cut off in the middle.
-lockdown=$(cd systemd && echo booth-lockdown-apply.service booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
+lockdown=$(cd systemd && echo booth-lockdown-*.socket booth-lockdown-apply.service booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
 if [ ! -d /run/systemd/system ]; then
     # An image that is made in a chroot.
     # shellcheck disable=SC2086  # lists of words, on purpose

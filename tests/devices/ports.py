@@ -49,3 +49,9 @@ class Terminal:
             os.close(self.master)
             os.close(self._slave)
             self.master = -1
+
+
+def established(port: int) -> bool:
+    """Whether a client has a connection to a port: state 01 in /proc/net/tcp."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)

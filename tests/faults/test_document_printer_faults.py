@@ -18,6 +18,7 @@ from agent.peripherals.document_printer import PERIPHERAL, DocumentPrinterSource
 from agent.rules.declaration import Reading
 from agent.simulator.cups import _PATH, Cups
 from agent.simulator.usb_tree import plug, unplug
+from tests.devices.ports import established
 from tests.peripherals.surroundings import Around, NobodyThere, Recorded
 from tests.world import world
 
@@ -248,12 +249,6 @@ async def test_f60_a_scheduler_that_restarts_in_the_middle_of_a_query_is_no_find
         await b.cups.kill()
         await b.cups.start()
         assert await asking == []
-
-
-def established(port: int) -> bool:
-    """Whether a client has a connection to a port: state 01 in /proc/net/tcp."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return any(row[2].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 async def test_a_scheduler_that_is_stopped_is_down(tmp_path: Path) -> None:

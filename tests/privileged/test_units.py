@@ -32,8 +32,8 @@ def test_its_socket_is_the_agents_alone_and_outlives_a_flood(act: str) -> None:
     wanted = {
         "ListenStream": f"/run/booth-acts/{act}.sock",
         "DirectoryMode": "0755",
-        # The kiosk's application asks that its own traces be wiped.
-        "SocketUser": "booth-agent" if act == "wipe-session" else "root",
+        "SocketUser": "root",
+        # The kiosk's application asks that its own traces be wiped; the agent has no business there.
         "SocketGroup": "booth-session" if act == "wipe-session" else "booth-agent",
         "SocketMode": "0660",
         "Accept": "yes",

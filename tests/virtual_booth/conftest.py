@@ -9,25 +9,22 @@ from collections.abc import Iterator
 import pytest
 
 from tests.virtual_booth.booth import NEEDS, VirtualBooth
+from tests.virtual_booth.healed import RESULTS, table
 from tests.virtual_booth.image import CannotBuild, image
-from tests.virtual_booth.inside import FILES, SLOW, write
+from tests.virtual_booth.inside import FILES, SLOW
 from tests.virtual_booth.lamps import Lamps, Recorded
+from tests.virtual_booth.network import plugged_in
 from tests.virtual_booth.paper import Paper
 
 if os.environ.get("BOOTH_SYSTEM_TESTS") != "1":
-    collect_ignore_glob = ["test_*.py"]
+    collect_ignore_glob = ["test_*.py", "*/test_*.py"]
 
-# The router's DHCP is cut off from the world, and so names no way there.
-_NETWORK = """
-[Match]
-Name=eth0
-[Network]
-DHCP=ipv4
-LinkLocalAddressing=no
-[Route]
-Gateway=10.0.2.2
-GatewayOnLink=yes
-"""
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """For docs/performance.md."""
+    if RESULTS:
+        terminalreporter.write_sep("-", "healed in the virtual booth")
+        terminalreporter.write_line(table())
 
 
 @pytest.fixture(scope="session")
@@ -58,13 +55,8 @@ def installed(booth: VirtualBooth) -> VirtualBooth:
 @pytest.fixture(scope="module")
 def network(installed: VirtualBooth) -> Iterator[VirtualBooth]:
     """The machine, with a network: `eth0` has an address and a route from its router."""
-    installed.run("mkdir -p /run/systemd/network")
-    write(installed, "/run/systemd/network/booth.network", _NETWORK)
-    installed.run("systemctl start systemd-networkd")
-    installed.wait_for("ip route | grep -F 'default via 10.0.2.2'", 60)
-    yield installed
-    installed.run("systemctl stop systemd-networkd.socket systemd-networkd && rm /run/systemd/network/booth.network")
-    installed.run("ip address flush dev eth0 && ip link set dev eth0 down")
+    with plugged_in(installed):
+        yield installed
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""A print server in a virtual booth, as Debian runs it, with a queue `forms` whose printer writes into a file."""
+"""A print server in a virtual booth, as Debian runs it, with a queue `forms` whose printer writes into a file.
+
+`does` makes the next job that reaches the printer fare worse: it `hangs`; the printer `is-full` while the job is there; or
+something that the job has started `holds` the printer, and lets go of it only when it is killed. Else it `prints`.
+"""
 
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,9 +13,24 @@ from tests.virtual_booth.booth import VirtualBooth
 _UNITS: Final = "cups.service cups.socket cups.path"
 _BACKEND: Final = "/usr/lib/cups/backend/paper"
 _PRINTED: Final = "/run/printed"
+_DOES: Final = "/run/paper.does"
+# cupsd ends a job by ending its process group, which a helper in a session of its own outlives.
 _PROGRAM: Final = f"""\
 #!/bin/sh
-[ $# -eq 0 ] || cat "${{6:--}}" >> {_PRINTED}
+[ $# -eq 0 ] && exit
+exec 9> /run/paper.lock
+flock 9
+case "$(cat {_DOES})" in
+hangs) exec sleep infinity ;;
+is-full)
+    echo "STATE: +spool-area-full-error" >&2
+    trap 'echo "STATE: -spool-area-full-error" >&2; exit 0' TERM
+    while :; do sleep 0.2; done ;;
+holds)
+    setsid sleep infinity &
+    exec sleep infinity ;;
+esac
+cat "${{6:--}}" >> {_PRINTED}
 """
 
 
@@ -23,13 +42,14 @@ class Paper:
 
     def __enter__(self) -> Self:
         # One that others could read would be run as another user.
+        self.does("prints")
         self.booth.run(f"cat > {_BACKEND} <<'END'\n{_PROGRAM}END\nchmod 700 {_BACKEND}")
         self.booth.run(f"systemctl --quiet unmask {_UNITS} && systemctl start cups.service")
         self.booth.wait_for("lpadmin -p forms -E -v paper:/roll -m raw -o printer-error-policy=stop-printer")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.booth.run(f"cancel -a -x forms; lpadmin -x forms; systemctl stop {_UNITS}; rm -f {_PRINTED} {_BACKEND}")
+        self.booth.run(f"cancel -a -x forms; lpadmin -x forms; systemctl stop {_UNITS}; rm -f {_PRINTED} {_BACKEND} {_DOES}")
         self.booth.run(f"systemctl --quiet mask {_UNITS}")
 
     def stop_queue(self) -> None:
@@ -37,6 +57,10 @@ class Paper:
 
     def start_queue(self) -> None:
         self.booth.run("cupsenable forms")
+
+    def does(self, what: str) -> None:
+        """From now on, to whatever reaches the printer."""
+        self.booth.run(f"echo {what} > {_DOES}")
 
     def send(self, text: str) -> None:
         """A document, into the queue."""

@@ -23,30 +23,44 @@ class UsbPrinter:
 
     url: Final = "usb://04b8:0e15"
     port: Final = "usb-1"  # so nothing else may be plugged in at QEMU's port 1
+    ids: Final = "04b8:0e15"
+    scanner_folder: Final = "/run/all-in-one"  # for the scanner's option `config_dir`; its `device` is sane:test:1
 
-    def __init__(self, booth: VirtualBooth) -> None:
-        self._booth = booth
+    def __init__(self, booth: VirtualBooth, *, scans: bool = False) -> None:
+        """`scans`: it is a scanner as well."""
+        self.booth = booth
+        self._arguments = f"{_ORDERS} {self.scanner_folder}" if scans else _ORDERS
 
     def __enter__(self) -> Self:
-        self._booth.run(
+        self.booth.run(
             f"systemd-run --quiet --unit printer --property WorkingDirectory=/"
-            f" --property StandardOutput=truncate:{_SAID} {_PROGRAM} {_ORDERS}"
+            f" --property StandardOutput=truncate:{_SAID} {_PROGRAM} {self._arguments}"
         )
         self.until_there()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._booth.run("systemctl stop printer || true")  # the power may have been cut meanwhile
-        self._booth.wait_for("modprobe --remove --all dummy_hcd usb_f_printer libcomposite usbmon")
+        self.booth.run("systemctl stop printer || true")  # the power may have been cut meanwhile
+        self.booth.wait_for("modprobe --remove --all dummy_hcd usb_f_printer libcomposite usbmon")
 
     def mute(self, cure: str) -> None:
         """It says nothing more until this is done to it: rebind, reset, authorize, power; or never."""
         self._order(f"mute {cure}")
-        self._booth.wait_for(f"tail -1 {_SAID} | grep mute")
+        self.booth.wait_for(f"tail -1 {_SAID} | grep mute")
+
+    def has_error(self, error: str) -> None:
+        """`cutter` or `recoverable`: it is offline, and says so, until it is told to go on."""
+        self._order(f"error {error}")
+        self.booth.wait_for(f"tail -1 {_SAID} | grep {error}")
+
+    def scans_badly(self, trouble: str, cure: str) -> None:
+        """Its scanner says io-error, or is slow, until this is done to it."""
+        self._order(f"scan {trouble} {cure}")
+        self.booth.wait_for(f"tail -1 {_SAID} | grep mute")
 
     def pull(self) -> None:
         self._order("pull")
-        self._booth.wait_for("test ! -e /dev/usb/lp0 && udevadm settle")
+        self.booth.wait_for("test ! -e /dev/usb/lp0 && udevadm settle")
 
     def plug(self) -> None:
         self._order("plug")
@@ -55,14 +69,14 @@ class UsbPrinter:
     def until_there(self) -> None:
         """Wait for its node."""
         why = "{ journalctl -u printer -o cat --no-pager | tail; false; }"
-        self._booth.wait_for(f"test -e /dev/booth/{self.port}/lp && udevadm settle || {why}")
+        self.booth.wait_for(f"test -e /dev/booth/{self.port}/lp && udevadm settle || {why}")
 
     def happened(self) -> list[str]:
         """What was done to it since it is there, oldest first."""
-        return [json.loads(line)[1] for line in self._booth.run(f"cat {_SAID}").splitlines()]
+        return [json.loads(line)[1] for line in self.booth.run(f"cat {_SAID}").splitlines()]
 
     def _order(self, order: str) -> None:
-        self._booth.run(f"test -p {_ORDERS} && echo {order} > {_ORDERS}", timeout_s=10)
+        self.booth.run(f"test -p {_ORDERS} && echo {order} > {_ORDERS}", timeout_s=10)
 
 
 class SerialPrinter:

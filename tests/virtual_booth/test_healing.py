@@ -1,11 +1,13 @@
 """The agent as it is installed, and root beside it: faults end by themselves, and nothing else is done."""
 
 import json
-from itertools import groupby
+from collections.abc import Iterator
+
+import pytest
 
 from tests.virtual_booth.booth import VirtualBooth
-from tests.virtual_booth.inside import agent, heard, remedies, said, start_broker, until_heard, until_said
-from tests.virtual_booth.paper import Paper
+from tests.virtual_booth.healed import Patient, heals
+from tests.virtual_booth.inside import agent, remedies, said, start_broker, until_said
 from tests.virtual_booth.printers import SerialPrinter, UsbPrinter
 
 _BOOTH = """
@@ -27,11 +29,6 @@ check_s = 5
 absent_s = 2
 """
 _LINE = _RECEIPTS.replace(UsbPrinter.url, "serial:///dev/booth/usb-2/tty")
-_FORMS = """
-[peripherals.document-printer]
-kind = "document-printer"
-device = "ipp://127.0.0.1:631/printers/forms"
-"""
 _NETWORK = """
 [peripherals.network]
 kind = "network"
@@ -39,38 +36,11 @@ kind = "network"
 _SLOTS = f"""
 [usb]
 receipt-printer = "{UsbPrinter.port}"
-[queues]
-document-printer = "forms"
 [interfaces]
 network = "eth0"
 """
-_CLIMBED_S = 240.0  # three rungs, each with its patience, on an emulated processor
-
-
-def test_a_mute_printer_is_healed_by_the_rung_that_helps_and_higher_each_time(installed: VirtualBooth) -> None:
-    booth = installed
-    with UsbPrinter(booth) as printer, agent(booth, _BOOTH + _RECEIPTS, _SLOTS):
-        expected = [("reopen", "failed"), ("usb-rebind", "failed")]
-        until_said(booth, "health/receipt-printer", '"status":"ok"')
-        for cure in ("reset", "authorize", "power"):
-            printer.mute(cure)
-            # What is mute again so soon was not cured by the rung before, which is not tried again.
-            expected += [(f"usb-{cure}", "cured")]
-            until_heard(booth, "event/heal", f'"remedy":"usb-{cure}","outcome":"cured"', _CLIMBED_S)
-            until_said(booth, "health/receipt-printer", '"status":"ok"')
-            assert remedies(booth) == expected
-        first, *later = (["mute", cure, "cured"] for cure in ("reset", "authorize", "power"))
-        assert printer.happened() == ["plugged", "mute", "rebind", *first[1:], *later[0], *later[1]]
-
-        healths = [json.loads(text) for text in heard(booth, "health/receipt-printer")]
-        statuses = (health["status"] for health in healths if health["status"] in {"ok", "fault"})
-        assert [status for status, _ in groupby(statuses)][-7:] == ["ok", "fault"] * 3 + ["ok"]
-        healing = {health["healing"]["remedy"] for health in healths if health["healing"]}
-        assert healing >= {"usb-rebind", "usb-reset", "usb-authorize", "usb-power"}
-        assert "working" in heard(booth, "led")
-        *alarms, last = heard(booth, "alarm/receipt-printer/not-responding")
-        assert last == "(null)"
-        assert [tried["remedy"] for tried in json.loads(alarms[-1])["tried"]][:4] == [remedy for remedy, _ in expected[:4]]
+_CLIMBED_S = 240.0  # a minute of patience, on an emulated processor
+_PORT = "/sys/bus/usb/devices/1-2/1-2:1.0/1-2-port1/disable"
 
 
 def test_a_printer_that_is_pulled_out_is_absent_and_well_when_it_is_back(installed: VirtualBooth) -> None:
@@ -92,18 +62,33 @@ def test_a_printer_that_is_pulled_out_is_absent_and_well_when_it_is_back(install
         assert remedies(booth) == []
 
 
-def test_a_stopped_queue_prints_again_and_an_earlier_citizens_document_is_gone(cups: Paper) -> None:
-    booth = cups.booth
-    with agent(booth, _BOOTH + _FORMS, _SLOTS):
-        until_said(booth, "health/document-printer", '"status":"ok"')
-        cups.stop_queue()
-        cups.send("an earlier citizen's")
-        until_heard(booth, "event/heal", '"outcome":"cured"')
-        until_said(booth, "health/document-printer", '"status":"ok"')
-        assert remedies(booth) == [("enable-queue", "cured")]
-        assert cups.jobs() == ""
-        cups.prints("a new one's")
-        assert "an earlier" not in cups.printed()
+@pytest.fixture
+def hub(installed: VirtualBooth) -> Iterator[VirtualBooth]:
+    """One that switches each port's power, at port 2."""
+    installed.plug("usb-hub", "hub", port="2", port_power=True)
+    installed.wait_for(f"test -e {_PORT}")
+    yield installed
+    installed.unplug("hub")
+
+
+@heals("receipt-printer", "hangs before it is enumerated")
+def test_a_printer_that_hangs_before_it_is_enumerated_has_its_power_cut(hub: VirtualBooth) -> None:
+    booth = hub
+    slots = _SLOTS.replace(f'"{UsbPrinter.port}"', '"usb-2.1"')
+    with SerialPrinter() as printer, agent(booth, _BOOTH + _LINE.replace("usb-2", "usb-2.1"), slots):
+        booth.plug("usb-serial", "printer", port="2.1", talks_to=printer.port)
+        until_said(booth, "health/receipt-printer", '"status":"ok"')
+        patient = Patient(booth, "receipt-printer")
+        seen = "systemd-run --quiet --unit seen sh -c 'until grep -qx 1 {}; do sleep 0.1; done; touch /run/dark'"
+        patient.breaks(f"rm -f /run/dark; {seen.format(_PORT)}")
+        booth.unplug("printer")
+        until_said(booth, "health/receipt-printer", '"status":"absent"')
+        # It shows itself again once it has had no power.
+        booth.wait_for("test -e /run/dark", _CLIMBED_S)
+        booth.plug("usb-serial", "printer", port="2.1", talks_to=printer.port)
+        patient.healed("hangs before it is enumerated", "usb-power", _CLIMBED_S)
+        assert patient.attempts() == [("usb-power", "cured")]
+        booth.unplug("printer")
 
 
 def test_neither_a_pulled_cable_nor_a_lost_broker_does_harm(network: VirtualBooth) -> None:

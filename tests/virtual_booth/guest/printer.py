@@ -6,6 +6,9 @@ happens to it, `pull`, `plug`. What happens is written to standard output, one J
 
 What happens to it is read off the cable (usbmon), as its firmware would hear it: the gadget's own `state` tells a reset, but
 neither that it was deauthorised nor that its driver was exchanged, and of its port's power only that it is back.
+
+Started with the name of a folder as well, it is a scanner too: SANE's `test` backend, configured there, fails until the same has
+happened to it (`scan io-error CURE`, or `scan slow CURE` for one that never comes to an end).
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from agent.simulator.receipt_printer import ReceiptPrinter
+from agent.simulator.scanner import Scanner
 
 Happening = Literal["rebind", "reset", "authorize", "power", "plugged"]
 
@@ -68,7 +72,8 @@ class Cable:
 class UsbPrinter:
     """Both ends of the cable, and the printer. Made and used on one loop."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, scanner: Scanner | None) -> None:
+        self._scanner = scanner
         subprocess.run(
             ["modprobe", "-a", "libcomposite", "usb_f_printer", "usbmon", "usblp", "dummy_hcd"], check=True, timeout=60
         )
@@ -100,6 +105,21 @@ class UsbPrinter:
         self._printer.behaviour.mute = True
         _say("mute")
 
+    def has_error(self, error: str) -> None:
+        """It is offline until it is told to go on."""
+        self._printer.change(error=error)
+        _say(error)
+
+    def scan(self, trouble: str, cure: Happening | None) -> None:
+        """Its scanning part alone has it."""
+        assert self._scanner is not None
+        self._cure = cure
+        if trouble == "slow":
+            self._scanner.slow = True
+        else:
+            self._scanner.status = trouble
+        _say("mute")
+
     def plug(self) -> None:
         self._plugged = True
         self._cable.plugged()
@@ -124,6 +144,8 @@ class UsbPrinter:
         if happened == self._cure:
             self._cure = None
             self._printer.behaviour.mute = False
+            if self._scanner is not None:
+                self._scanner.status, self._scanner.slow = "ok", False
             _say("cured")
         if happened == "power":
             self._printer.power_cycle()
@@ -192,6 +214,12 @@ async def _obey(printer: UsbPrinter, orders: asyncio.Queue[str]) -> None:
                 printer.mute(None)
             case ["mute", cure] if cure in get_args(Happening):
                 printer.mute(cast("Happening", cure))
+            case ["scan", trouble, "never"]:
+                printer.scan(trouble, None)
+            case ["scan", trouble, cure] if cure in get_args(Happening):
+                printer.scan(trouble, cast("Happening", cure))
+            case ["error", error]:
+                printer.has_error(error)
             case ["pull"]:
                 printer.pull()
             case ["plug"]:
@@ -208,7 +236,7 @@ def _reads(pipe: int, orders: asyncio.Queue[str]) -> Callable[[], None]:
     return readable
 
 
-async def main(pipe_path: str) -> None:
+async def main(pipe_path: str, scanner_folder: str | None = None) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
@@ -218,7 +246,7 @@ async def main(pipe_path: str) -> None:
         pipe = os.open(pipe_path, os.O_RDWR | os.O_NONBLOCK)
         stack.callback(os.close, pipe)
         orders: asyncio.Queue[str] = asyncio.Queue()
-        printer = UsbPrinter(stack)
+        printer = UsbPrinter(stack, Scanner(Path(scanner_folder)) if scanner_folder else None)
         loop.add_reader(pipe, _reads(pipe, orders))
         try:
             await printer.start()
@@ -230,6 +258,6 @@ async def main(pipe_path: str) -> None:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(main(sys.argv[1]))
+        asyncio.run(main(*sys.argv[1:]))
     except asyncio.CancelledError:
         sys.exit(0)
