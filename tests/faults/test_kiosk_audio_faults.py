@@ -146,7 +146,9 @@ async def test_an_application_that_is_killed_is_missed_within_its_debounce(group
         async with world(tmp_path, peripherals={"kiosk": kiosk}) as w:
             await w.start_agent()
             await w.until(lambda: w.observer.last("health/kiosk"), "the first health")
-            assert w.observer.last("health/kiosk")["facts"] == {"running": True, "restarting": False, "heartbeat_age_s": None}
+            assert w.observer.last("health/kiosk")["facts"] == {
+                "running": True, "closed": None, "restarting": False, "heartbeat_age_s": None,
+            }  # fmt: skip
             end(application)
             group.rmdir()  # as systemd does, at once
             # With 300 s between looks, only the kernel's own word can bring this within 30 s.

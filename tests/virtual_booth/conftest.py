@@ -15,6 +15,7 @@ from tests.virtual_booth.inside import FILES, SLOW
 from tests.virtual_booth.lamps import Lamps, Recorded
 from tests.virtual_booth.network import plugged_in
 from tests.virtual_booth.paper import Paper
+from tests.virtual_booth.policies import LOCKS
 
 if os.environ.get("BOOTH_SYSTEM_TESTS") != "1":
     collect_ignore_glob = ["test_*.py", "*/test_*.py"]
@@ -42,10 +43,17 @@ def booth() -> Iterator[VirtualBooth]:
 
 
 @pytest.fixture(scope="session")
-def installed(booth: VirtualBooth) -> VirtualBooth:
-    """The machine, with the agent as `make install` installs it; a test starts it."""
+def locks_after_installing(booth: VirtualBooth) -> str:
+    """What of the policy is on the machine right after `make install`."""
     booth.run(f"{FILES} > /var/lib/files-before")
     booth.run("make -C /repository install WHEELS=/opt/wheels", timeout_s=400)
+    return booth.run(LOCKS)
+
+
+@pytest.fixture(scope="session")
+def installed(booth: VirtualBooth, locks_after_installing: str) -> VirtualBooth:
+    """The machine, with the agent as `make install` installs it; a test starts it."""
+    del locks_after_installing
     booth.run("systemctl --quiet disable booth-agent")
     # What a flood of acts may cost a Raspberry Pi is too little for a single one on an emulated processor.
     booth.run(f"mkdir -p {SLOW} && printf '[Slice]\\nCPUQuota=\\n' > {SLOW}/slow.conf && systemctl daemon-reload")

@@ -1,7 +1,7 @@
 """A print server in a virtual booth, as Debian runs it, with a queue `forms` whose printer writes into a file.
 
-`does` makes the next job that reaches the printer fare worse: it `hangs`; the printer `is-full` while the job is there; or
-something that the job has started `holds` the printer, and lets go of it only when it is killed. Else it `prints`.
+`does` makes the next job that reaches the printer fare worse: it `hangs`; or something that the job has started `holds`
+the printer, and lets go of it only when it is killed. Else it `prints`.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,6 @@ exec 9> /run/paper.lock
 flock 9
 case "$(cat {_DOES})" in
 hangs) exec sleep infinity ;;
-is-full)
-    echo "STATE: +spool-area-full-error" >&2
-    trap 'echo "STATE: -spool-area-full-error" >&2; exit 0' TERM
-    while :; do sleep 0.2; done ;;
 holds)
     setsid sleep infinity &
     exec sleep infinity ;;

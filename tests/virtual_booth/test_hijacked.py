@@ -1,15 +1,15 @@
 """The agent is taken over: what a stranger in its place tries, as its user and in its sandbox, and that nothing is gained."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.virtual_booth.booth import PYTHON, VirtualBooth
+from tests.virtual_booth.booth import VirtualBooth
 from tests.virtual_booth.inside import ask, done, write
 from tests.virtual_booth.paper import Paper
 from tests.virtual_booth.printers import UsbPrinter
+from tests.virtual_booth.taken_over import taken_over, told
 
 _SLOTS = """
 [usb]
@@ -17,19 +17,6 @@ receipt-printer = "usb-1"
 [boards]
 board = []
 """
-_DROP_IN = "/run/systemd/system/booth-agent.service.d"
-# All that the unit gives and takes stays; only the program is another one.
-_IN_ITS_PLACE = f"""
-[Service]
-Type=exec
-ExecStart=
-ExecStart={PYTHON} -B -m tests.virtual_booth.guest.hijacked
-ExecStopPost=
-WatchdogSec=0
-Restart=no
-StandardOutput=truncate:/run/hijacked.rows
-"""
-_LASTS_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +31,18 @@ def rows(cups: Paper) -> Iterator[list[dict[str, Any]]]:
     for driver, port in (("usb-kbd", "2"), ("usb-storage", "3")):
         booth.plug(driver, driver, port=port)
     booth.wait_for("test -e /dev/input/event0 && udevadm settle")
-    booth.run(f"mkdir -p {_DROP_IN}")
-    write(booth, f"{_DROP_IN}/hijacked.conf", _IN_ITS_PLACE)
     try:
-        with UsbPrinter(booth):
-            booth.run("systemctl daemon-reload && systemctl start booth-agent")
-            booth.wait_for("systemctl is-active booth-agent | grep -v ^active", _LASTS_S)
-            lines = booth.run("cat /run/hijacked.rows").splitlines()
-            yield [json.loads(line) for line in lines]
+        with UsbPrinter(booth), taken_over(booth, "acts") as found:
+            yield found
     finally:
-        booth.run(f"systemctl stop booth-agent; rm -r {_DROP_IN} /etc/booth-agent/operator.key; systemctl daemon-reload")
+        booth.run("rm /etc/booth-agent/operator.key")
         for driver in ("usb-storage", "usb-kbd"):
             booth.unplug(driver)
         booth.wait_for("modprobe --remove mac80211_hwsim")
 
 
 def test_nothing_is_gained(rows: list[dict[str, Any]]) -> None:
-    table = "\n".join(f"{'GAINED' if row['gained'] else '-':8}{row['attempt']:60}{row['outcome']}" for row in rows)
+    table = told(rows)
     print(table)
     assert len(rows) > 150, table
     assert rows[-1]["attempt"] == "300 MiB of memory", table  # the last of them

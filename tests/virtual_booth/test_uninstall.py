@@ -1,7 +1,10 @@
 """Installing again changes nothing, and removing leaves nothing. The last of all."""
 
+import pytest
+
 from tests.virtual_booth.booth import VirtualBooth
 from tests.virtual_booth.inside import FILES, SLOW
+from tests.virtual_booth.policies import LOCKS, UNLOCKED
 
 _BEFORE = "/var/lib/files-before"
 _INSTALL = "make -C /repository install WHEELS=/opt/wheels"
@@ -23,9 +26,27 @@ def test_installing_again_changes_neither_files_nor_configuration(installed: Vir
     assert installed.run(others.replace("(", r"\(").replace(")", r"\)")) == ""
 
 
-def test_removing_leaves_nothing(installed: VirtualBooth) -> None:
+@pytest.fixture(scope="module")
+def locked(installed: VirtualBooth) -> str:
+    """What of the policy is on the machine, which then is removed."""
+    installed.run("systemctl start booth-lockdown-apply.service", timeout_s=120)
+    locked = installed.run(LOCKS)
     installed.run(f"rm -r {SLOW}")
     installed.run("make -C /repository uninstall", timeout_s=120)
+    return locked
+
+
+def test_removing_takes_every_rule_of_the_policy_off_the_machine(installed: VirtualBooth, locked: str) -> None:
+    assert "table inet booth\n" in locked
+    assert "/etc/systemd/system.control/getty@.service\n" in locked
+    assert "sysrq 0\n" in locked
+    assert installed.run(LOCKS) == UNLOCKED
+    assert installed.run("systemctl is-enabled getty@.service").strip() != "masked"
+    assert "booth agent" not in installed.run("cat /etc/cups/cupsd.conf /etc/cups/cups-files.conf")
+
+
+@pytest.mark.usefixtures("locked")
+def test_removing_leaves_nothing(installed: VirtualBooth) -> None:
     before = set(installed.run(f"grep -v '{_OTHERS}' {_BEFORE}").splitlines())
     assert files(installed) ^ before == set()
     assert installed.run("getent passwd booth-agent; getent group booth-agent booth-session; true") == ""

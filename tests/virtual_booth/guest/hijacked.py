@@ -1,4 +1,5 @@
-"""Runs in the virtual booth in the agent's place, as its user and in its sandbox: what whoever took it over would try.
+"""Runs in the virtual booth in the agent's place, as its user and in its sandbox: what whoever took it over would try, against
+root's `acts` or the `policy`.
 
 One JSON object a line: the attempt, its outcome, and whether anything was gained. It changes nothing for good, even where it can.
 """
@@ -6,6 +7,7 @@ One JSON object a line: the attempt, its outcome, and whether anything was gaine
 import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -13,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.virtual_booth.guest import grabs, wishes
+from tests.virtual_booth.guest import grabs, loosening, wishes
 
 Attempt = tuple[str, Callable[[], str | None]]  # returns what was gained; raises or returns None where nothing was
 
@@ -125,7 +127,7 @@ def row(attempt: Attempt) -> str:
 
 
 def main() -> None:
-    for attempt in attempts():
+    for attempt in {"acts": attempts, "policy": loosening.attempts}[sys.argv[1]]():
         print(row(attempt), flush=True)
 
 
