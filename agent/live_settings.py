@@ -16,6 +16,7 @@ from agent.engine.watch import Watch
 from agent.peripherals import declared
 from agent.rules.ladder import Limits
 from agent.settings import PeripheralSettings, Settings, read
+from agent.system import process
 from agent.system.broker import Dialer
 from agent.system.mqtt import Mqtt
 
@@ -43,6 +44,7 @@ class LiveSettings:
         self.current = current
         self._state_dir = state_dir
         self._parts: Parts | None = None
+        self._former: Settings | None = None
         self._connection = asyncio.Event()
 
     def govern(self, parts: Parts) -> None:
@@ -62,10 +64,11 @@ class LiveSettings:
     async def reach(self, settings: Mapping[str, Any], within_s: float) -> bool:
         """Run with them, at the broker that they name. False where it was not reached within the time, or delivers nothing to
         us: a booth that hears no documents any more is cut off as well."""
+        new = self._read(settings)
+        self._former = self.current
+        self._adopt(new)
+        await self._redial()
         assert self._parts is not None
-        self._adopt(self._read(settings))
-        self._parts.echo.forget()
-        await self._parts.mqtt.redial(self.dialer(), self._parts.reporter.goodbye())
         try:
             async with asyncio.timeout(within_s):
                 while not (self._parts.mqtt.connected and self._parts.echo.heard):
@@ -74,6 +77,22 @@ class LiveSettings:
         except TimeoutError:
             return False
         return True
+
+    async def go_back(self) -> None:
+        """Run with what was before `reach`, at the broker of then."""
+        if self._former is not None:
+            self._adopt(self._former)
+            await self._redial()
+
+    def ask_again(self) -> None:
+        """Have the broker deliver what is retained once more."""
+        assert self._parts is not None
+        self._parts.mqtt.subscribe_again()
+
+    async def _redial(self) -> None:
+        assert self._parts is not None
+        self._parts.echo.forget()
+        await self._parts.mqtt.redial(self.dialer(), self._parts.reporter.goodbye())
 
     def _read(self, settings: Mapping[str, Any]) -> Settings:
         return replace(read(settings, declared(), self.current.file.parent), file=self.current.file)
@@ -96,6 +115,7 @@ class LiveSettings:
         if new.light != old.light:
             parts.light_changed()
         parts.reporter.adopt(with_settings(parts.reporter.booth, new))
+        asyncio.get_running_loop().call_later(1.0, process.return_free_memory)  # of a large document, once it was said
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -46,7 +46,7 @@ class Question:
 class Answer:
     """`outcome`: `known` changes nothing; `trial` has to be confirmed within `confirm_s`; `reverted` did not hold, before or now.
     `settings`: the data to run with from now on, in the form of `agent.toml`; None where nothing changes. `good_until`: when the
-    first layer in force gets stale."""
+    first layer in force gets stale. `reverted`: what is newest of some layer did not hold."""
 
     outcome: Literal["refused", "known", "accepted", "trial", "reverted"]
     layers: dict[LayerName, LayerRevisions | None] = field(default_factory=lambda: dict.fromkeys(LAYERS))
@@ -56,6 +56,7 @@ class Answer:
     settings: dict[str, Any] | None = None
     confirm_s: int = 120
     good_until: str | None = None
+    reverted: bool = False
     issued_at: str | None = None
 
 
@@ -128,6 +129,8 @@ class _Configuration:
                 return self._report("accepted")
             self._shelf.revert()
             return self._report("reverted")
+        if self._shelf.state.trying is not None:  # whoever tried it asks about something else now
+            self._shelf.revert()
         try:
             return self._take(message)
         except Refusal as refusal:
@@ -147,8 +150,11 @@ class _Configuration:
         if problems:
             raise invalid(problems)
         on_trial = merged(self._local, before).get("broker") != merged(self._local, after).get("broker")
-        issued_at = files.believable(judged.document.issued_at, question.now)
-        shelf.accept(question.layer, judged.revision, message, issued_at, on_trial=on_trial)
+        issued_at = files.believable(judged.document.issued_at)
+        try:
+            shelf.accept(question.layer, judged.revision, message, issued_at, on_trial=on_trial)
+        except OSError as error:
+            raise Refusal("unsupported", "", f"it cannot be kept here: {error.strerror}") from error
         return self._report("trial" if on_trial else "accepted", confirm_s=judged.document.confirm_s)
 
     def _report(
@@ -171,6 +177,7 @@ class _Configuration:
             None if outcome == "refused" else data,
             confirm_s,
             good_until(documents.values()),
+            bool(self._shelf.state.reverted),
             self._shelf.state.newest_issued_at,
         )
 

@@ -2,7 +2,7 @@
 # Install the booth agent on this machine, as root: `make install`. Again, for a new version or after a change of a file here.
 #
 #   DESTDIR=DIR   into a tree that becomes a booth's root later; nothing is started, and no user is made: systemd-sysusers and
-#                 systemd-tmpfiles do that when the booth boots. Enable the units there (docs/operations.md).
+#                 systemd-tmpfiles do that when the booth boots.
 #   WHEELS=DIR    without a network, from a folder that `make wheels` has filled
 #   PYTHON=FILE   the booth's Python, if not /usr/bin/python3
 #
@@ -84,14 +84,20 @@ if [ ! -e "$root/etc/booth-agent/agent.toml" ]; then
 fi
 [ -e "$root/etc/booth-agent/slots.toml" ] || install -m 0644 provisioning/slots.toml "$root/etc/booth-agent/slots.toml"
 
-[ -z "$root" ] || exit 0
+# The policy begins to count when the booth starts next: whoever installs it by ssh is not cut off in the middle.
+sockets=$(cd systemd && echo booth-act-*.socket)
+lockdown=$(cd systemd && echo booth-lockdown-*.socket booth-lockdown-apply.service booth-lockdown-check.timer \
+    booth-lockdown-check.path booth-pages.path booth-pages.timer)
+if [ -n "$root" ]; then
+    # An image must not be open because somebody forgot to type a unit's name.
+    # shellcheck disable=SC2086  # lists of words, on purpose
+    ! command -v systemctl > /dev/null || systemctl --root="$root" --quiet enable booth-agent.service $sockets $lockdown
+    exit 0
+fi
 
 # --- this machine: user, groups, folders, devices, units ---
 systemd-sysusers booth-agent.conf
 systemd-tmpfiles --create booth-agent.conf
-sockets=$(cd systemd && echo booth-act-*.socket)
-# The policy begins to count when the booth starts next: whoever installs it by ssh is not cut off in the middle.
-lockdown=$(cd systemd && echo booth-lockdown-*.socket booth-lockdown-apply.service booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
 if [ ! -d /run/systemd/system ]; then
     # An image that is made in a chroot.
     # shellcheck disable=SC2086  # lists of words, on purpose

@@ -38,8 +38,8 @@ for link in "$root"/etc/systemd/system/*.wants/booth-*; do
     [ ! -L "$link" ] || rm -f "$link"
 done
 for folder in systemd/system/booth-act-.service.d systemd/system/booth-act-wipe-session@.service.d \
-    systemd/system/booth-lockdown-.service.d systemd/system/cups.service.d systemd/system.control systemd/system.conf.d \
-    systemd/logind.conf.d sysusers.d; do
+    systemd/system/booth-lockdown-.service.d systemd/system/booth-lockdown-apply.service.d systemd/system/cups.service.d \
+    systemd/system.control systemd/system.conf.d systemd/logind.conf.d sysusers.d; do
     [ ! -d "$root/etc/$folder" ] || rmdir --ignore-fail-on-non-empty "$root/etc/$folder"
 done
 rm -rf "$root/opt/booth-agent" "$root/opt/booth-agent.new" "$root/opt/booth-agent.old"

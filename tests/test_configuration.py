@@ -233,6 +233,8 @@ async def test_f39_a_leaked_keys_huge_revision_ends_with_its_epoch(tmp_path: Pat
         assert said["errors"][0]["code"] == "rollback"
         fresh = Operator(first=operator.second, second=operator.roots[0])
         await replace_trust(w, operator, fresh, version=2, epoch=2)
+        # What is retained is judged anew by the new list, which no longer has the key that signed it.
+        await w.until(lambda: w.observer.last("config/reported")["errors"][0]["code"] == "untrusted-key", "judged anew")
         said = await answer(w, "booth", thief.sign("config", {}, rev=2**53, keys=[thief.first], epoch=2))
         assert said["errors"][0]["code"] == "untrusted-key"
         said = await answer(w, "booth", fresh.sign("config", {"reporting": {"telemetry_s": 60}}, rev=1, epoch=2))

@@ -158,13 +158,20 @@ def test_once_more_changes_nothing_and_keeps_the_configuration(copy: Path, wheel
         assert (copy / "etc/booth-agent" / name).read_text() == "# mine\n"
 
 
+def test_an_image_is_locked_without_anybody_naming_a_unit(booth: Path) -> None:
+    wanted = {link.name for link in (booth / "etc/systemd/system").glob("*.wants/*") if link.is_symlink()}
+    assert {
+        "booth-agent.service",
+        "booth-lockdown-apply.service",
+        "booth-lockdown-check.timer",
+        "booth-act-reboot.socket",
+    } <= wanted
+
+
 def test_uninstalled_nothing_is_left(copy: Path) -> None:
     for name in ("var/lib/booth-agent/store.db", "var/lib/booth-acts/reboot", "etc/booth-agent/booth.key"):
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).touch()
-    wants = copy / "etc/systemd/system/sockets.target.wants"
-    wants.mkdir()
-    (wants / "booth-act-reboot.socket").symlink_to("/etc/systemd/system/booth-act-reboot.socket")
     make("uninstall", DESTDIR=copy)
     left = {name for name in listing(copy) if not (copy / name).is_dir() or (copy / name).is_symlink()}
     assert left == {"etc/systemd/system/cups.service.d/other.conf", "etc/udev/rules.d/99-com.rules", "var/lib/other/file"}

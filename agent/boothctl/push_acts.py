@@ -9,11 +9,13 @@ from agent.boothctl.connection import DEFAULT_WAIT_S, broker_options, connect, o
 from agent.boothctl.envelopes import Input, Terms, checked, checked_envelope, in_words, read_input, statement
 from agent.boothctl.following import Answer, Following
 from agent.boothctl.gather import Listener
+from agent.boothctl.on_broker import drop_options, refuse_drops
 from agent.boothctl.revisions import settle
 from agent.boothctl.sign_acts import has_terms, keys_of, term_options
 from agent.boothctl.terminal import EXIT_DONE, EXIT_FAILED, EXIT_NO_ANSWER, Failed, note, read_file, refused, show, usage
 from agent.boothctl.words import audience
 from agent.contract.documents import Document, Refusal, read_document
+from agent.contract.messages import Incoming
 from agent.contract.words import printable
 from agent.documents.judge import payload_type
 from agent.documents.signatures import seal
@@ -28,6 +30,7 @@ def add_to(about: "argparse._SubParsersAction[argparse.ArgumentParser]", json_op
         "--key", action="append", default=[], type=Path, metavar="KEY", help="a signing key, once for each signer"
     )
     parser.add_argument("--wait", type=float, metavar="SECONDS", help="follow what the booths that are online make of it")
+    drop_options(parser)
     term_options(parser)
     parser.set_defaults(act=online(_push), kind=kind)
 
@@ -42,10 +45,18 @@ async def _push(options: argparse.Namespace, address: BrokerAddress) -> int:
     words = in_words(options.kind, document)
     topic = options.audience.desired(options.kind)
     following = Following(options.kind, options.audience)
-    async with Listener(address, following.topics() if follows else [], following.take) as listener:
+    lying: list[bytes] = []
+
+    def take(heard: Incoming) -> None:
+        if heard.topic == topic:
+            lying.append(heard.payload)
+        else:
+            following.take(heard)
+
+    async with Listener(address, [topic, *(following.topics() if follows else ())], take) as listener:
         await connect(listener, address, options.wait)
-        if follows:
-            await listener.settled(options.wait)
+        await listener.settled(options.wait)
+        refuse_drops(options, document, lying[-1] if lying else None)
         following.published(document.rev)
         await say(listener, address, topic, message, options.wait)
         if not options.json:

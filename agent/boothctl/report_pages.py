@@ -69,7 +69,7 @@ def difference_page(found: Sequence[Difference], below: str) -> str:
     for one in found:
         mark = "~" if one.has_now and one.has_then else "+" if one.has_then else "-"
         now = _short(one.now) if one.has_now else "–"
-        then = _short(one.then) if one.has_then else f"({below})"
+        then = _short(one.then) if one.has_then else f"({one.falls_to or below})"
         rows.append((mark, printable(one.path), now, "→", then))
     return columns(rows)
 

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from agent.boothctl.connection import hear_retained
 from agent.boothctl.local_checks import complete
+from agent.boothctl.on_broker import BY_NAME, parts_of, read_lying
 from agent.boothctl.terminal import EXIT_NO_ANSWER, Failed
 from agent.contract.decode import decode_object
-from agent.contract.documents import Document, LayerName, Refusal, read_document
-from agent.contract.envelope import open_envelope
+from agent.contract.documents import Document, LayerName, Refusal
 from agent.contract.messages import Incoming, kind_of
 from agent.contract.topics import ALL, PREFIX, Address, Topic
 from agent.contract.typed import build
@@ -18,7 +18,6 @@ from agent.rules.layers import LAYERS, audience_of
 from agent.system.broker import BrokerAddress
 
 _MAX_BYTES: Final = 1024 * 1024
-BY_NAME: Final = "peripherals"  # the section whose names stand for themselves
 
 
 def read_reported(topic: Topic, payload: bytes) -> dict[str, Any] | None:
@@ -53,21 +52,32 @@ class Part:
 
 @dataclass
 class Report:
-    """One booth's report, and the documents of its layers that it has applied."""
+    """One booth's report, and the documents that lie on the broker for its layers."""
 
     kind: str
     address: Address
     reported: dict[str, Any]
-    documents: dict[LayerName, Document] = field(default_factory=dict)
+    lying: dict[LayerName, Document] = field(default_factory=dict)
+
+    @property
+    def applied(self) -> dict[LayerName, Document]:
+        """Those of them that the booth has applied."""
+        revisions = self.reported["layers"]
+        return {layer: one for layer, one in self.lying.items() if (revisions.get(layer) or {}).get("applied_rev") == one.rev}
 
     @property
     def below(self) -> str:
         """Where a value comes from that no document names."""
         return "default" if self.kind == "policy" else "local or default"
 
+    @property
+    def bottom(self) -> str:
+        """Where a part comes from that no document names."""
+        return "floor or default" if self.kind == "policy" else self.below
+
     def parts(self) -> dict[str, Part]:
         found: dict[str, Part] = {}
-        given: dict[str, Mapping[str, Any]] = {layer: parts_of(document.doc) for layer, document in self.documents.items()}
+        given: dict[str, Mapping[str, Any]] = {layer: parts_of(document.doc) for layer, document in self.applied.items()}
         for name, section in self.reported["sections"].items():
             for path, item in _named(name, section).items():
                 found[path] = _part(path, item, given)
@@ -92,17 +102,6 @@ def _part(path: str, item: Mapping[str, Any], given: Mapping[str, Mapping[str, A
     return Part(str(item.get("status", "–")), layer, item.get("value"), keys)
 
 
-def parts_of(doc: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a `doc`, under the paths that a report has for them."""
-    found: dict[str, Any] = {}
-    for name, value in doc.items():
-        if name == BY_NAME and isinstance(value, dict):
-            found |= {f"{name}.{one}": item for one, item in value.items()}
-        else:
-            found[name] = value
-    return found
-
-
 def leaves(value: Any) -> dict[str, Any]:
     """Every value with its path; a list, or an empty table, is one value."""
     if value is None:
@@ -118,24 +117,28 @@ def leaves(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Difference:
-    """`has_now`, `has_then`: a value may be null, and still be there."""
+    """`has_now`, `has_then`: a value may be null, and still be there. `falls_to`: what gives a part that its layer loses."""
 
     path: str
     now: Any = None
     then: Any = None
     has_now: bool = True
     has_then: bool = True
+    falls_to: str | None = None
 
 
-def differences(report: Report, doc: Mapping[str, Any]) -> list[Difference]:
-    """What would be other in the parts that `doc` names, were it the most specific layer that names them.
+def differences(report: Report, doc: Mapping[str, Any], layer: LayerName) -> list[Difference]:
+    """What would be other at the booth, were `doc` the document of this layer.
 
-    A value that a document gave and `doc` leaves out goes back to what lies below; one that came from there stays.
+    A value that a document gave and `doc` leaves out goes back to what lies below; one that came from there stays. What a more
+    specific layer names stays too.
     """
     parts = report.parts()
     found: list[Difference] = []
     for path, wanted in parts_of(doc).items():
         part = parts.get(path, Part("–", "–", None, None))
+        if part.layer in _above(layer):
+            continue
         now, then = leaves(part.value), leaves(complete(report.kind, path, wanted))
         found += [
             Difference(join(path, key), now.get(key), value, has_now=key in now)
@@ -147,7 +150,31 @@ def differences(report: Report, doc: Mapping[str, Any]) -> list[Difference]:
             for key, value in now.items()
             if key not in then and part.origin(key, report.below) in LAYERS
         ]
-    return found
+    return found + _lost(report, doc, layer)
+
+
+def hidden(report: Report, doc: Mapping[str, Any], layer: LayerName) -> dict[str, str]:
+    """The parts of `doc` that come to nothing at the booth, and the more specific layer that gives each."""
+    parts = report.parts()
+    return {path: parts[path].layer for path in parts_of(doc) if path in parts and parts[path].layer in _above(layer)}
+
+
+def _above(layer: LayerName) -> tuple[LayerName, ...]:
+    return LAYERS[LAYERS.index(layer) + 1 :]
+
+
+def _lost(report: Report, doc: Mapping[str, Any], layer: LayerName) -> list[Difference]:
+    """A document is its whole layer: what it leaves out of the one on the broker is lost, and of what the booth says that it has
+    of this layer, since the broker may have lost the document, or have one that the booth refused."""
+    lies = {name: parts_of(document.doc) for name, document in report.lying.items()}
+    has = {path: part.value for path, part in report.parts().items() if part.layer == layer} | lies.pop(layer, {})
+    falls_to = {path: name for name in LAYERS for path in lies.get(name, ())}
+    kept = parts_of(doc)
+    return [
+        Difference(path, value, has_then=False, falls_to=falls_to.get(path, report.bottom))
+        for path, value in has.items()
+        if path not in kept
+    ]
 
 
 def join(path: str, key: str) -> str:
@@ -169,7 +196,7 @@ async def gather(options: argparse.Namespace, address: BrokerAddress, kind: str)
                 reports.append(Report(kind, topic.address, reported))
             return
         try:
-            documents[topic.address.root] = read_document(open_envelope(message.payload).payload)
+            documents[topic.address.root] = read_lying(kind, topic.address.root, message.payload)
         except Refusal:
             return  # it is nobody's document
 
@@ -180,9 +207,6 @@ async def gather(options: argparse.Namespace, address: BrokerAddress, kind: str)
     if not reports:
         raise Failed(f"no {kind} report of a booth {booth!r} on this broker", status=EXIT_NO_ANSWER)
     report = max(reports, key=lambda one: str(one.reported["at"]))
-    for layer in LAYERS:
-        document = documents.get(audience_of(layer, report.address.area, report.address.booth))
-        revisions = report.reported["layers"].get(layer)
-        if document is not None and revisions is not None and revisions["applied_rev"] == document.rev:
-            report.documents[layer] = document
+    places_of = {layer: audience_of(layer, report.address.area, report.address.booth) for layer in LAYERS}
+    report.lying = {layer: documents[place] for layer, place in places_of.items() if place in documents}
     return report

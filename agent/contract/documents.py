@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from agent.contract.decode import BadJson, TooLarge, decode_object
-from agent.contract.typed import Check, Invalid, Pattern, Problem, Range, build
+from agent.contract.typed import Invalid, Pattern, Problem, Range, build
 from agent.contract.words import Timestamp
 
 RefusalCode = Literal[
@@ -28,16 +27,18 @@ class Refusal(Exception):
         self.problems = problems
 
 
-def _moment_problem(text: str) -> str | None:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return f"there is no such date and time (here: {text[:24]!r})"
-    return None
-
-
+_DAY: Final = (
+    "[1-9][0-9]{3}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    "|(?:[1-9][0-9](?:0[48]|[2468][048]|[13579][26])|(?:[2468][048]|[13579][26])00)-02-29"  # leap years
+)
 # What is kept and reckoned with: a 13th month would stop whoever looks when a document gets stale, at each start again.
-Moment = Annotated[Timestamp, Check(_moment_problem, "a UTC time with milliseconds, such as 2026-10-06T12:32:00.000Z")]
+Moment = Annotated[
+    str,
+    Pattern(
+        rf"(?:{_DAY})T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{{3}}Z",
+        "a UTC time with milliseconds that the calendar has, such as 2026-10-06T12:32:00.000Z",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_document(payload: bytes) -> Document:
 
 def invalid(problems: Sequence[Problem]) -> Refusal:
     """A refusal that carries every problem."""
-    return Refusal("invalid", problems[0].path, "; ".join(map(str, problems)), tuple(problems))
+    return Refusal("invalid", problems[0].path, str(Invalid(problems)), tuple(problems))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final
 
-from agent.contract.typed import Check, shown
+from agent.contract.typed import Check, Length, shown
 
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _ZONES: Final = Path("/usr/share/zoneinfo")  # package tzdata
@@ -43,4 +43,4 @@ def _date_problem(text: str) -> str | None:
 Zone = Annotated[str, Check(_zone_problem, "IANA time zone")]
 Spans = Annotated[list[str], Check(_spans_problem, "spans such as 07:00-12:30")]
 Week = Annotated[dict[str, Spans], Check(_week_problem, "spans by day")]
-Exceptions = dict[Annotated[str, Check(_date_problem, "a date")], Spans]
+Exceptions = Annotated[dict[Annotated[str, Check(_date_problem, "a date")], Spans], Length(400)]

@@ -59,9 +59,11 @@ class Address:
         return f"{self.root}/cmd/{verb}/{id_}/status"
 
     def subscriptions(self) -> list[str]:
-        """What a booth listens to: its own, its area's and the fleet's documents, commands, its echo."""
+        """What a booth listens to: its own, its area's and the fleet's documents, commands, its echo. Trust lists first: they
+        decide about what follows."""
         places = (self.root, f"{PREFIX}/{self.area}/{ALL}", f"{PREFIX}/{ALL}/{ALL}")
-        documents = [f"{place}/{kind}/desired" for kind in DOCUMENT_KINDS for place in places]
+        kinds = ("trust", *(kind for kind in DOCUMENT_KINDS if kind != "trust"))
+        documents = [f"{place}/{kind}/desired" for kind in kinds for place in places]
         return [*documents, f"{self.root}/cmd/+/req", self.echo]
 
 

@@ -17,7 +17,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+
+_SAID: Final = 50  # a message of many megabytes about a small document helps nobody
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -35,10 +37,11 @@ class Problem:
 
 
 class Invalid(ValueError):
-    """The value does not fit its type; `problems` has every reason."""
+    """The value does not fit its type; `problems` has every reason, the message the first ones."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(map(str, problems)))
+        more = [f"and {len(problems) - _SAID} more"] if len(problems) > _SAID else []
+        super().__init__("; ".join([*map(str, problems[:_SAID]), *more]))
         self.problems = list(problems)
 
 
@@ -169,6 +172,7 @@ _PRIMITIVE_SCHEMAS: dict[Any, Json] = {
     object: {},
     Any: {},
 }
+_ENTRIES: dict[Any, Any] = {list: list | tuple, tuple: list | tuple, dict: Mapping}
 _FLOAT_END = 10**308  # integers from here on may be no float
 _WRITE_A = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
 
@@ -221,6 +225,12 @@ class _Builder:
 
     def annotated(self, args: tuple[Any, ...], value: object, path: str) -> object:
         before = len(self.problems)
+        if isinstance(value, _ENTRIES.get(get_origin(args[0]), ())):
+            # Before its entries are looked at: whoever may send ten must not have ninety thousand judged one by one.
+            for limit in args[1:]:
+                if isinstance(limit, Length) and (message := limit.complaint(value)) is not None:
+                    self.complain(path, message)
+                    return value
         result = self.any(args[0], value, path)
         if len(self.problems) == before and value is not None:
             for constraint in args[1:]:

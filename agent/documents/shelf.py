@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from agent.contract.decode import BadJson, decode_object, encode
 from agent.contract.documents import Document, LayerName, Refusal, read_document
 from agent.contract.envelope import open_envelope
-from agent.contract.typed import Invalid, build, plain
+from agent.contract.typed import Invalid, Pattern, build, plain
 from agent.documents import disk
 from agent.rules.layers import LAYERS
 
@@ -27,7 +27,7 @@ class Revision:
 
     epoch: int
     rev: int
-    sha256: str
+    sha256: Annotated[str, Pattern("[0-9a-f]{64}", "a SHA-256 in hex")]  # a file is named after it
 
 
 @dataclass(frozen=True)
@@ -76,34 +76,40 @@ class Shelf:
         self.revert()
         disk.write(self._folder, self._name(layer, revision), message)
         state = self.state
-        newest = max(filter(None, (state.newest_issued_at, issued_at)))
+        # A new epoch begins afresh: a key that leaked may have moved the time as well.
+        new_epoch = all(kept.epoch < revision.epoch for kept in state.accepted.values())
+        newest = issued_at if new_epoch else max(filter(None, (state.newest_issued_at, issued_at)))
         reverted = {other: kept for other, kept in state.reverted.items() if other != layer}
-        self._store(
-            replace(
-                state,
-                accepted={**state.accepted, layer: revision},
-                trying=layer if on_trial else None,
-                before=state.accepted.get(layer) if on_trial else None,
-                reverted=reverted,
-                newest_issued_at=newest,
-            )
+        new = replace(
+            state,
+            accepted={**state.accepted, layer: revision},
+            trying=layer if on_trial else None,
+            before=state.accepted.get(layer) if on_trial else None,
+            reverted=reverted,
+            newest_issued_at=newest,
         )
+        try:
+            self._store(new)
+        except OSError:
+            self.state = state
+            raise
 
     def confirm(self) -> None:
         if self.state.trying is not None:
             self._store(replace(self.state, trying=None, before=None))
 
-    def revert(self) -> LayerName | None:
-        """Back to what was before the trial. Returns the layer, or None where nothing was on trial."""
+    def revert(self, *, for_good: bool = True) -> LayerName | None:
+        """Back to what was before the trial. Returns the layer, or None where nothing was on trial. `for_good`: it is not
+        to be tried again."""
         state = self.state
         layer = state.trying
         if layer is None:
             return None
         accepted = dict(state.accepted)
-        failed = accepted.pop(layer)
+        failed = accepted.pop(layer, None)  # None: a damaged state, which must not stop every start
         if state.before is not None:
             accepted[layer] = state.before
-        reverted = {**state.reverted, layer: failed}
+        reverted = state.reverted if failed is None or not for_good else {**state.reverted, layer: failed}
         self._store(replace(state, accepted=accepted, trying=None, before=None, reverted=reverted))
         return layer
 
@@ -111,7 +117,8 @@ class Shelf:
         """A well-signed revision came by. Stored only when it is the newest: a flood must not wear the card."""
         known = self.state.seen.get(layer)
         if known is None or (revision.epoch, revision.rev) > (known.epoch, known.rev):
-            self._store(replace(self.state, seen={**self.state.seen, layer: revision}))
+            with suppress(OSError):  # a full disk must not hide what became of the document
+                self._store(replace(self.state, seen={**self.state.seen, layer: revision}))
 
     def note(self, facts: Mapping[str, Any]) -> None:
         """Keep something beside the documents."""

@@ -3,29 +3,28 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Protocol, cast
+from typing import Any, Final, Protocol
 
 from agent.contract.decode import encode
 from agent.contract.documents import DocumentError, LayerName, PolicyReported, Reported, ReportedStatus, UpdateReported
 from agent.contract.event import EventClass
 from agent.contract.messages import Incoming
 from agent.contract.topics import ALL, Topic
-from agent.contract.typed import Invalid, build, plain
+from agent.contract.typed import build, plain
 from agent.contract.words import printable
+from agent.engine.policy import Root, RootsPolicy
 from agent.engine.publish import Publisher
+from agent.engine.refusals import Refusals, class_of
+from agent.engine.waiting import Queue, Waiting
 
 log = logging.getLogger(__name__)
 
-_WAITING_BYTES: Final = 2 * 1024 * 1024  # of documents that wait for their turn
 _FIRST_LOOK_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 24 * 3600.0
 _SAID_WITHIN_S: Final = 3.0
-_BUSY_AGAIN_S: Final = 5.0
-_BUSY_ATTEMPTS: Final = 60
-_DRIFT_SHOWN_S: Final = 600.0  # the finding, so that an alarm is raised of what was corrected within a second
+_BUSY_LATER_S: Final = 60.0
 
 _NOTHING_YET: Final[Mapping[str, Any]] = {
     "layers": dict.fromkeys(("fleet", "area", "booth")), "effective_sha256": None, "sections": {},
@@ -38,15 +37,6 @@ class Verifier(Protocol):
     async def ask(self, question: Mapping[str, Any], message: bytes = b"") -> dict[str, Any]: ...
 
 
-class Root(Protocol):
-    """Root's lockdown, which judges policies and trust lists itself."""
-
-    @property
-    def installed(self) -> bool: ...
-    def deliver(self, kind: str, layer: str, message: bytes) -> AsyncIterator[dict[str, Any]]: ...
-    def report(self) -> dict[str, Any] | None: ...
-
-
 class Adopter(Protocol):
     """Makes settings the booth's. `settings`: data in the form of `agent.toml`."""
 
@@ -54,20 +44,17 @@ class Adopter(Protocol):
         """Run with them from now on, but for the broker. Raises Invalid."""
 
     async def reach(self, settings: Mapping[str, Any], within_s: float) -> bool:
-        """Run with them, at the broker that they name; False where it was not reached: then nothing is as before by itself."""
+        """Run with them, at the broker that they name; False where it was not reached."""
 
+    async def go_back(self) -> None:
+        """Run with what was before `reach`, at the broker of then."""
 
-class _Waiting(NamedTuple):
-    kind: str
-    layer: LayerName
-    payload: bytes
+    def ask_again(self) -> None:
+        """Have the broker deliver what is retained once more."""
 
 
 class Configurer:
-    """One answer on `B/{kind}/reported` for each document that arrives; `errors` holds what is wrong now. `run` it.
-
-    `drifted`: root found something that was not as the policy says; `changed` is called when that comes or goes.
-    """
+    """One answer on `B/{kind}/reported` for each document that arrives; `errors` holds what is wrong now. `run` it."""
 
     def __init__(
         self,
@@ -88,74 +75,96 @@ class Configurer:
         self._wall = wall
         self._record = record
         self._verifier = verifier
-        self._root = root
+        self._refusals = Refusals(record)
+        self._policy = RootsPolicy(publisher, reported_topic("policy"), wall, record, self._refusals, root, changed)
         self._adopter = adopter
         self._places = places
-        self._changed = changed
         self._issued = issued
-        self._waiting: deque[_Waiting] = deque()
-        self._arrived = asyncio.Event()
+        # Root may take its time with a policy: a configuration does not wait for that.
+        self._for_root = Queue()
+        self._for_us = Queue()
         self._errors: dict[str, dict[LayerName, list[DocumentError]]] = {"config": {}, "policy": {}, "update": {}}
         self._in_force: dict[tuple[str, LayerName], int] = {}  # what was accepted, by the bytes that said it
         self._said: dict[str, Any] = {}
         self._good_until: str | None = None
-        self._drift_timer: asyncio.TimerHandle | None = None
-        self.drifted: tuple[str, ...] = ()
+        self._reverted = False
 
     def desired(self, topic: Topic, message: Incoming) -> None:
         """A document arrived. An empty payload is ignored: nothing unsigned takes a layer away."""
         if not message.payload:
             return
         layer: LayerName = "fleet" if topic.address.area == ALL else "area" if topic.address.booth == ALL else "booth"
-        self._waiting.append(_Waiting(topic.names[0], layer, message.payload))
-        while len(self._waiting) > 1 and sum(len(item.payload) for item in self._waiting) > _WAITING_BYTES:
-            dropped = self._waiting.popleft()
-            log.warning("documents arrive faster than they are judged: one was passed over", extra={"layer": dropped.layer})
-        self._arrived.set()
+        item = Waiting(topic.names[0], layer, message.payload)
+        through_root = item.kind in ("policy", "trust") and self._policy.installed
+        dropped = (self._for_root if through_root else self._for_us).put(item)
+        if dropped:
+            log.warning("documents arrive faster than they are judged: %d passed over", dropped)
 
     async def run(self) -> None:
         """Until cancelled. What is in force is said by itself only where no document arrives soon after the start."""
         self.root_reported()
-        look_s = _FIRST_LOOK_S
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._serve(self._for_root, lambda: _LOOK_AGAIN_S, self._nothing))
+            group.create_task(self._serve(self._for_us, self._next_look_s, self._say_in_force))
+
+    async def _serve(self, queue: Queue, look_s: Callable[[], float], otherwise: Callable[[], Awaitable[None]]) -> None:
+        """One document after the other; `otherwise` where none comes for `look_s`."""
         while True:
             try:
-                async with asyncio.timeout(look_s):
-                    await self._arrived.wait()
+                async with asyncio.timeout(look_s()):
+                    item = await queue.get()
             except TimeoutError:
-                await self._say_in_force()
-            self._arrived.clear()
-            while self._waiting:
-                await self._take(self._waiting.popleft())
-            look_s = self._next_look_s() if "config" in self._said else _FIRST_LOOK_S
+                await otherwise()
+                continue
+            await self._take(queue, item)
+
+    async def _nothing(self) -> None:
+        return
 
     def root_reported(self) -> None:
         """Root wrote another report."""
-        report = self._root.report()
-        if report is not None:
-            self._report_of_root(report)
+        self._policy.reported()
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Rules of the policy that the booth was found to break."""
+        return self._policy.drifted
 
     def close(self) -> None:
-        if self._drift_timer is not None:
-            self._drift_timer.cancel()
+        self._policy.close()
+        for queue in (self._for_root, self._for_us):
+            queue.close()
 
     # --- one document ---
 
-    async def _take(self, item: _Waiting) -> None:
+    async def _take(self, queue: Queue, item: Waiting) -> None:
         try:
-            if item.kind in ("policy", "trust") and self._root.installed:
-                await self._through_root(item)
+            if queue is self._for_root:
+                report = await self._policy.take(item)
+                if item.kind == "trust" and report is not None:
+                    self._say_trust(report["outcome"], report)
             elif item.kind == "config":
                 await self._configure(item)
             else:
                 self._judged(item, await self._ask("judge", item))
         except Exception as error:  # noqa: BLE001 - whatever a document does to what judges it ends here
             log.warning("a document was not judged: %s", error, extra={"kind": item.kind, "layer": item.layer})
-            self._record(_class(item.kind), "not-judged", {"layer": item.layer, "message": printable(str(error), 200)})
-            self._say(item.kind, "pending")
+            self._refusals.record(item.kind, "not-judged", {"layer": item.layer, "message": printable(str(error), 200)})
+            self._say_pending(queue, item, printable(f"not judged, and tried again: {error}", 200))
+            queue.again(item, _BUSY_LATER_S)
 
-    async def _configure(self, item: _Waiting) -> None:
+    def _say_pending(self, queue: Queue, item: Waiting, why: str) -> None:
+        if item.kind == "trust":
+            return
+        if queue is self._for_root:
+            self._policy.say_pending(item.layer, why)
+            return
+        self._errors[item.kind][item.layer] = [DocumentError(item.layer, "unsupported", "", why)]
+        self._say(item.kind, "pending")
+
+    async def _configure(self, item: Waiting) -> None:
         key, mark = (item.kind, item.layer), hash(item.payload)
-        if self._in_force.get(key) == mark and self._said.get("config"):  # as every connection says it again
+        if self._in_force.get(key) == mark and "config" in self._said:  # as every connection says it again
             self._errors["config"].pop(item.layer, None)
             self._say("config", "applied")
             return
@@ -168,28 +177,31 @@ class Configurer:
             self._in_force[key] = mark
         self._judged(item, answer)
 
-    async def _try(self, item: _Waiting, answer: Mapping[str, Any]) -> dict[str, Any]:
+    async def _try(self, item: Waiting, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Another broker: say so while this one still hears it, and go back unless the other one is reached in time."""
         self._note(item, answer)
         await self._say_and_wait("config", "awaiting-confirmation")
         held = await self._adopter.reach(answer["settings"], answer["confirm_s"])
-        settled = await self._verifier.ask(self._question("settle", item.kind, item.layer) | {"held": held})
         if not held:
-            await self._adopter.reach(settled["settings"], 0)
+            await self._adopter.go_back()  # first of all, whatever becomes of the rest
+        question = self._question("settle", item.kind, item.layer) | {"held": held}
+        settled = await self._verifier.ask(question)
+        if settled["settings"] is not None and not held:
+            self._adopter.adopt(settled["settings"])
         return settled
 
-    def _judged(self, item: _Waiting, answer: Mapping[str, Any]) -> None:
+    def _judged(self, item: Waiting, answer: Mapping[str, Any]) -> None:
         self._note(item, answer)
         outcome = answer["outcome"]
         if item.kind == "trust":
             self._say_trust(outcome, answer)
             return
         if outcome in ("accepted", "reverted"):
-            self._record(_class(item.kind), "applied" if outcome == "accepted" else "reverted", {"layer": item.layer})
+            self._record(class_of(item.kind), "applied" if outcome == "accepted" else "reverted", {"layer": item.layer})
         words: dict[str, ReportedStatus] = {"refused": "rejected", "reverted": "reverted"}
         self._say(item.kind, words.get(outcome, "applied"))
 
-    def _note(self, item: _Waiting, answer: Mapping[str, Any]) -> None:
+    def _note(self, item: Waiting, answer: Mapping[str, Any]) -> None:
         """Keep what an answer says, and record what is newly wrong."""
         if item.kind == "trust":
             return
@@ -199,8 +211,7 @@ class Configurer:
             self._errors[item.kind][item.layer] = errors
             if before != errors:
                 first = errors[0]
-                data = {"layer": item.layer, "path": first.path, "message": first.message}
-                self._record(_class(item.kind), first.code, data)
+                self._refusals.record(item.kind, first.code, {"layer": item.layer, "path": first.path, "message": first.message})
                 log.warning("%s document refused: %s", item.kind, first.message, extra={"code": first.code})
         else:
             self._errors[item.kind].pop(item.layer, None)
@@ -212,6 +223,7 @@ class Configurer:
     def _keep(self, answer: Mapping[str, Any]) -> None:
         self._said["config"] = {key: answer[key] for key in ("layers", "effective_sha256", "sections")}
         self._good_until = answer["good_until"]
+        self._reverted = answer["reverted"]
         if answer["issued_at"]:
             self._issued(answer["issued_at"])
 
@@ -219,75 +231,12 @@ class Configurer:
         """The contract has no topic for it: an event says what became of a list."""
         if outcome == "accepted":
             self._in_force.clear()
+            self._policy.forget()
             self._record("security", "trust-replaced", {})
+            self._adopter.ask_again()  # what the former list refused, this one may take
         elif outcome == "refused":
             error = answer["errors"][0]
-            self._record("security", "trust-refused", {"reason": error["code"], "message": error["message"]})
-
-    # --- root's part ---
-
-    async def _through_root(self, item: _Waiting) -> None:
-        key, mark = (item.kind, item.layer), hash(item.payload)
-        topic = self._reported_topic(item.kind)
-        said = self._publisher.current(topic)
-        if self._in_force.get(key) == mark and said:  # as every connection says it again
-            self._publisher.retain("reported-policy", topic, said)
-            return
-        report = await self._delivered(item)
-        if item.kind == "trust":
-            self._say_trust(report["outcome"], report)
-        elif report["status"] == "applied":
-            self._in_force[key] = mark
-
-    async def _delivered(self, item: _Waiting) -> dict[str, Any]:
-        """The last of root's reports. Raises OSError where it does not take the document in some minutes."""
-        for attempt in range(_BUSY_ATTEMPTS):
-            report: dict[str, Any] | None = None
-            try:
-                async for report in self._root.deliver(item.kind, item.layer, item.payload):
-                    if item.kind == "policy":
-                        self._report_of_root(dict(report))
-            except OSError as error:
-                log.warning("root does not take a document now: %s", error, extra={"kind": item.kind, "attempt": attempt})
-            if report is not None:
-                return report
-            await asyncio.sleep(_BUSY_AGAIN_S)
-        raise TimeoutError("root does not take the document")
-
-    def _report_of_root(self, report: dict[str, Any]) -> None:
-        """Publish what root says, as it says it: it is checked for form alone."""
-        drift = tuple(str(rule) for rule in report.pop("drift", ()))
-        code = report.pop("event", None)
-        try:
-            reported = build(PolicyReported, report)
-        except Invalid as error:
-            log.warning("root's report is none: %s", error.problems[0])
-            return
-        if code is not None:
-            layer = reported.errors[0].layer if reported.errors else None
-            self._record("policy", printable(str(code), 64), {"layer": layer} if layer else {})
-        self._drift(drift)
-        self._say_of_root(encode(plain(reported)))
-
-    def _say_of_root(self, payload: bytes) -> None:
-        topic = self._reported_topic("policy")
-        if self._publisher.current(topic) != payload:  # it came both ways: as an answer, and as news
-            self._publisher.retain("reported-policy", topic, payload)
-
-    def _drift(self, rules: tuple[str, ...]) -> None:
-        if not rules:
-            return
-        self._record("security", "policy-drift", {"rules": list(rules)})
-        if self._drift_timer is not None:
-            self._drift_timer.cancel()
-        self._drift_timer = asyncio.get_running_loop().call_later(_DRIFT_SHOWN_S, self._drift_is_over)
-        self.drifted = rules
-        self._changed()
-
-    def _drift_is_over(self) -> None:
-        self._drift_timer = None
-        self.drifted = ()
-        self._changed()
+            self._refusals.record("trust", "trust-refused", {"reason": error["code"], "message": error["message"]})
 
     # --- what is said ---
 
@@ -296,12 +245,15 @@ class Configurer:
             answer = await self._verifier.ask(self._question("report", "config", "fleet"))
         except OSError as error:
             log.warning("what is in force cannot be told: %s", error)
+            self._said.setdefault("config", _NOTHING_YET)  # it is tried again tomorrow, and with each document
             return
         self._keep(answer)
         self._say("config", "applied")
 
     def _say(self, kind: str, status: ReportedStatus, on_acknowledged: Callable[[], None] | None = None) -> None:
         errors = [error for of_layer in self._errors[kind].values() for error in of_layer] if kind in self._errors else []
+        if status == "applied" and kind == "config" and self._reverted:
+            status = "reverted"
         if status == "applied" and self._good_until is not None and self._good_until < self._wall():
             status = "stale"
         said = self._said.get(kind) or {
@@ -325,7 +277,9 @@ class Configurer:
                 await acknowledged.wait()
 
     def _next_look_s(self) -> float:
-        """Until the first document in force gets stale; once it is, once a day."""
+        """Until what is in force is to be said by itself: soon after the start, when the first document gets stale, and daily."""
+        if "config" not in self._said:
+            return _FIRST_LOOK_S
         if self._good_until is None:
             return _LOOK_AGAIN_S
         left_s = (datetime.fromisoformat(self._good_until) - datetime.fromisoformat(self._wall())).total_seconds()
@@ -333,12 +287,8 @@ class Configurer:
 
     # --- the verifier ---
 
-    def _ask(self, act: str, item: _Waiting) -> Awaitable[dict[str, Any]]:
+    def _ask(self, act: str, item: Waiting) -> Awaitable[dict[str, Any]]:
         return self._verifier.ask(self._question(act, item.kind, item.layer), item.payload)
 
     def _question(self, act: str, kind: str, layer: LayerName) -> dict[str, Any]:
         return {"act": act, "kind": kind, "layer": layer, "now": self._wall(), **self._places}
-
-
-def _class(kind: str) -> EventClass:
-    return "security" if kind == "trust" else cast("EventClass", kind)

@@ -11,8 +11,8 @@ from agent.contract.words import Name
 from agent.lockdown.nft_ruleset import ALWAYS, ANYWHERE, SERVICES, WEB, Grant, Users, collapsed, covers, ruleset
 from agent.lockdown.rule import COMPLIANT, Ended, Machine, Measured, Place, Rule
 
-_FILE: Final = "etc/booth-lockdown/firewall.nft"
-_LISTING: Final = "etc/booth-lockdown/firewall.listing"
+_FILE: Final = "run/booth-lockdown/firewall.nft"  # loaded anew at each boot: no disk has to take it
+_LISTING: Final = "run/booth-lockdown/firewall.listing"
 _DNSMASQ: Final = "etc/dnsmasq.d/booth.conf"
 _NO_DNSMASQ: Final = "dnsmasq is not installed: no domain can be reached"
 _DEADLINE_S: Final = 15.0

@@ -48,7 +48,7 @@ def looser(before: Opening, after: Opening) -> bool:
         return any(after.week.values()) or any(after.exceptions.values())
     days = {_A_MONDAY + timedelta(days=n) for n in range(7)}  # any other date of the same weekday is the same
     days |= {date.fromisoformat(text) for part in (before, after) for text in part.exceptions}
-    return any(_minutes(after, day) - _minutes(before, day) for day in days)
+    return any(_minutes(after, day) & ~_minutes(before, day) for day in days)
 
 
 def apply(machine: Machine, place: Place, part: Opening) -> None:
@@ -121,11 +121,12 @@ def _spans(part: Opening, day: date) -> list[str]:
     return part.exceptions.get(day.isoformat(), part.week.get(DAYS[day.weekday()], []))
 
 
-def _minutes(part: Opening, day: date) -> set[int]:
-    found: set[int] = set()
+def _minutes(part: Opening, day: date) -> int:
+    """The minutes of a day at which it is open, each a bit: as sets, 400 days of 24 spans took a second."""
+    found = 0
     for span in _spans(part, day):
         (begin_h, begin_min), (end_h, end_min) = (map(int, time.split(":")) for time in span.split("-"))
-        found.update(range(begin_h * 60 + begin_min, end_h * 60 + end_min))
+        found |= (1 << end_h * 60 + end_min) - (1 << begin_h * 60 + begin_min)
     return found
 
 
@@ -133,10 +134,9 @@ def _boundaries(part: Opening, after: datetime) -> Iterator[datetime]:
     midnight = after.replace(hour=0, minute=0, second=0, microsecond=0)
     for _ in range(_COMING_DAYS):
         minutes = _minutes(part, midnight.date())
+        edges = minutes ^ minutes << 1  # unlike the minute before
         # Midnight too: what is open until 24:00 may go on.
-        edges = {0} | {minute for minute in minutes if minute - 1 not in minutes}
-        edges |= {minute + 1 for minute in minutes if minute + 1 not in minutes}
-        for minute in sorted(edges):
+        for minute in [0, *(minute for minute, bit in enumerate(f"{edges:b}"[::-1]) if minute and bit == "1")]:
             if (moment := midnight + timedelta(minutes=minute)) > after:
                 yield moment
         midnight += timedelta(days=1)

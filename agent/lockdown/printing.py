@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from agent.contract.typed import Range
 from agent.lockdown import kiosk_files
-from agent.lockdown.rule import COMPLIANT, Ended, Machine, Measured, Place, Rule
+from agent.lockdown.rule import COMPLIANT, Ended, Later, Machine, Measured, Place, Rule
 
 LIMITS: Final = "etc/booth-session/printing.json"
 COUNTS: Final = "var/lib/booth-acts/pages.json"
@@ -149,7 +149,7 @@ def _configure(machine: Machine, place: Place, directives: Mapping[str, tuple[st
     if not changed:
         return
     if place.in_session:
-        raise Ended("cups is started anew when the session is over")
+        raise Later("cups is started anew when the session is over")
     if not machine.path(_EMPTIED).exists():
         raise Ended(f"/{_EMPTIED} is missing: cups would print what was left")
     for name in changed:

@@ -50,6 +50,10 @@ class Ended(Exception):
         self.detail = detail
 
 
+class Later(Ended):
+    """It cannot be done while a citizen is there. Nothing is wrong: it is done when the session is over."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What root knows of this booth from its own files, and no document may say: where the broker is, what the kiosk runs, what a

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 
 from agent.contract.typed import Check, Length, shown
 from agent.contract.words import Name, is_loopback
+from agent.lockdown import kiosk_files
 from agent.lockdown.chromium import HARDENING
 from agent.lockdown.rule import COMPLIANT, Machine, Measured, Place, Rule
 
@@ -180,7 +181,7 @@ def _wrong(path: Path, kind: Callable[[int], bool], mode: int) -> str | None:
         return f"{path.name}: {error.strerror}"
     if not kind(status.st_mode):
         return f"{path.name} is something else"
-    if status.st_uid not in (0, os.geteuid()):  # on a booth both are root
+    if not kiosk_files.is_roots(status):
         return f"{path.name} does not belong to root"
     if stat.S_IMODE(status.st_mode) != mode:
         return f"{path.name} has mode {stat.S_IMODE(status.st_mode):o}"
@@ -209,12 +210,7 @@ def apply(machine: Machine, _place: Place, web: Web) -> None:
     for home in _HOMES:
         folders = _folders(machine, home)
         for folder in folders:
-            if folder.is_symlink() or not folder.is_dir():
-                machine.remove(folder)
-                folder.mkdir(parents=True)
-            if _wrong(folder, stat.S_ISDIR, 0o755):  # made with any umask, or left so by somebody
-                os.chown(folder, os.geteuid(), -1)
-                folder.chmod(0o755)
+            kiosk_files.put_folder(machine, folder)
         file = folders[-1] / _FILE
         if _file_wrong(machine, file, web):
             machine.put(file, _text(web) + "\n")

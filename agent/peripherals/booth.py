@@ -68,7 +68,7 @@ PERIPHERAL = Peripheral(
         Fact("denied_topics", "string", "topics below the booth's own that the broker refused and has not taken since; null if none"),
         Fact("session_lock", "boolean", "the session lock can be opened; one that cannot counts as a citizen's"),
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
-        Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last ten minutes; null if none"),
+        Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last quarter of an hour; null if none"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(

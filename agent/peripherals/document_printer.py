@@ -16,7 +16,7 @@ from agent.devices.ipp import QueueAddress, converse
 from agent.devices.ipp_http import IppFailed, NoAnswer, QueueNotFound, SchedulerAway
 from agent.devices.usb import UsbDevice
 from agent.devices.usb_printers import Presence
-from agent.peripherals.declaration import LOCAL, Chore, Hands, Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Chore, Hands, Peripheral, Signals
 from agent.peripherals.document_printer_words import FACTS, FINDINGS, NOUN
 from agent.peripherals.printer_reasons import HANDS, Look, ReasonMemory, code_of, joined
 from agent.peripherals.printer_waiting import EMPTY_JOB, EmptyJob, LeftDocuments, current_reasons
@@ -27,10 +27,13 @@ from agent.rules.ladder import Remedy
 _ASK_S: Final = 3.0  # one conversation with the scheduler
 _AGAIN_S: Final = 1.0  # a scheduler that restarts is back after that
 _DEADLINE_S: Final = 10.0  # two conversations, and the pause between them
+_THROUGH_LOOKS: Final = 8  # whether an empty job is through, at a printer that should take jobs again
+_THROUGH_EVERY_S: Final = 0.3
 _MENDING_S: Final = 600.0  # so long after something went wrong somebody is taken to be at it
 _SHIP_AT_PCT: Final = 15.0  # toner: booths.md, "What breaks"
 _REPLACED_AT_PCT: Final = 20.0
 PURGE: Final = "purge-spool"
+_LEFT_OVER: Final = frozenset({"spool-area-full", "timed-out"})  # remedies end them, and CUPS keeps the words until the next job
 PAGES_USED_UP: Final = "Le nombre de pages permis est atteint."  # root's word where it lets a queue refuse jobs: no fault
 _STATES: Final = {3: "idle", 4: "processing", 5: "stopped"}
 _TONER: Final = re.compile("toner|ink|wax", re.IGNORECASE)
@@ -122,6 +125,7 @@ class DocumentPrinterSource:
         self._codes: tuple[frozenset[str], float] = (frozenset(), 0.0)  # what is wrong, and since when
         self._session = surroundings.session
         self._empty_job = EmptyJob()
+        self._left_over = False
         surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -148,7 +152,9 @@ class DocumentPrinterSource:
         facts["present"] = present
         if look is not None:
             facts |= self._facts(self._timed(look, present))
-            hands = any(code_of(reason) in HANDS for reason in current_reasons(facts))
+            codes = {code_of(reason) for reason in current_reasons(facts)}
+            hands = not codes.isdisjoint(HANDS)
+            self._left_over = not codes.isdisjoint(_LEFT_OVER)
             left = self._documents_left(look, blocked=hands or present is False or look.queue.state != 4)
             await self._ask_printer(look, hands=hands)
         reading = Reading(facts, self._identity(look, device), chores=frozenset({PURGE} if left else ()))
@@ -201,6 +207,20 @@ class DocumentPrinterSource:
                 with contextlib.suppress(IppFailed):
                     async with converse(self._address, self._resolve, _ASK_S) as scheduler:
                         self._empty_job.sent(await scheduler.print_raw(EMPTY_JOB, "booth-agent"))
+
+    async def ask_anew(self) -> None:
+        """After a remedy, whether what CUPS goes on saying still holds: as above, an empty job tells."""
+        if not self._left_over or not self._options.empty_job:
+            return
+        with contextlib.suppress(IppFailed):  # then it does
+            async with converse(self._address, self._resolve, _ASK_S) as scheduler:
+                number = await scheduler.print_raw(EMPTY_JOB, "booth-agent")
+                self._empty_job.sent(number)
+                self._memory.sent(number)
+                for _ in range(_THROUGH_LOOKS):
+                    if all(job.id != number for job in await scheduler.jobs()):
+                        break
+                    await asyncio.sleep(_THROUGH_EVERY_S)
 
     def _timed(self, look: Look, present: bool | None) -> Look:
         """With how long the current job has stood still: seen by ourselves, or by cupsd's clock where we came later.
@@ -277,6 +297,7 @@ _RESTARTS: Final = frozenset({"queue-stopped", "job-stuck", "spool-area-full", "
 async def _purge(source: DocumentPrinterSource, hands: Hands) -> None:
     await hands.act("purge-spool")
     source.purged()
+    await source.ask_anew()
 
 
 async def _enable(source: DocumentPrinterSource, hands: Hands) -> None:
@@ -289,13 +310,19 @@ async def _restart(source: DocumentPrinterSource, hands: Hands) -> None:
     """It starts with an empty spool."""
     await hands.act("restart-cups")
     source.purged()
+    await source.ask_anew()
+
+
+async def _reset(source: DocumentPrinterSource, hands: Hands) -> None:
+    await hands.act("usb-reset")
+    await source.ask_anew()
 
 
 _LADDER: Final = (
     Remedy("purge-spool", frozenset({"job-stuck", "spool-area-full"}), _purge, settle_s=3.0),
     Remedy("enable-queue", frozenset({"queue-stopped"}), _enable, deadline_s=15.0, max_attempts=2, cooldown_s=30.0),
     Remedy("restart-cups", _RESTARTS, _restart, deadline_s=25.0, settle_s=5.0, max_attempts=2, cooldown_s=300.0),
-    Remedy("usb-reset", frozenset({"job-stuck", "timed-out"}), act("usb-reset"), settle_s=5.0, needs_usb=True),
+    Remedy("usb-reset", frozenset({"job-stuck", "timed-out"}), _reset, settle_s=5.0, needs_usb=True),
 )
 
 PERIPHERAL = Peripheral(

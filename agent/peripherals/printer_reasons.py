@@ -120,6 +120,7 @@ class ReasonMemory:
         self._file = file
         self._seen = _read(file)
         self._last: Look | None = None
+        self._sent: int | None = None  # a job of ours, since the spool was emptied
         self._writing = threading.Lock()
 
     @staticmethod
@@ -133,8 +134,12 @@ class ReasonMemory:
         success = max(
             ([job.id, job.completed_at_s or 0] for job in look.done if job.state == 9), key=lambda item: item[::-1], default=None
         )
-        ended = None if look.done else self._ended_well(look)
         known = frozenset(job.id for job in look.jobs)
+        ended = self._ended_well(look)
+        if look.done:
+            ended = next((job.id for job in look.done if job.state == 9 and job.id == self._sent), None)
+        if self._sent not in known:
+            self._sent = None
         seen: dict[str, _Seen] = {}
         for reason in look.queue.reasons:
             if not self.concerned((reason,)):
@@ -154,7 +159,13 @@ class ReasonMemory:
 
     def purged(self) -> None:
         """Every job was deleted: that one is gone says nothing of its having been printed."""
-        self._last = None
+        self._last = self._sent = None
+        for entry in self._seen.values():
+            entry.jobs = frozenset()  # cupsd may count from 1 again
+
+    def sent(self, number: int | None) -> None:
+        """A job of ours came after all that was seen, and may be gone before the next look."""
+        self._last, self._sent = None, number
 
     def _keep(self) -> None:
         with self._writing:  # the newest content is written last, whichever thread comes first
@@ -163,8 +174,10 @@ class ReasonMemory:
     def _ended_well(self, look: Look) -> int | None:
         """The number of a job that ended since the last look, seemingly well; 0 for one that nobody saw."""
         last = self._last
-        if last is None or not look.at_rest or look.queue.error_policy == "abort-job":
+        if not look.at_rest or look.queue.error_policy == "abort-job":
             return None
+        if last is None:
+            return self._sent
         if last.at_rest:
             return 0 if look.queue.changed_at_s != last.queue.changed_at_s else None
         running = next((job.id for job in last.jobs if job.state == 5), None)
@@ -174,7 +187,7 @@ class ReasonMemory:
 def _newer(success: list[int] | None, known: list[int] | None) -> bool:
     if success is None:
         return False
-    return known is None or (success[0] != known[0] and success[1] >= known[1])
+    return known is None or (success != known and success[1] >= known[1])
 
 
 def _stored(seen: dict[str, _Seen]) -> dict[str, Any]:

@@ -5,11 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from agent.contract.decode import BadJson, decode_object, encode
 from agent.contract.documents import DocumentError, LayerName, Refusal, ReportedStatus
-from agent.contract.envelope import MAX_ENVELOPE_BYTES
 from agent.contract.typed import Invalid, Range, build, plain
 from agent.documents import disk, files
 from agent.documents.judge import Judged
@@ -18,9 +18,9 @@ from agent.documents.shelf import Shelf
 from agent.documents.trust import next_trust
 from agent.lockdown import rules
 from agent.lockdown.rule import Rule
-from agent.privileged import place
+from agent.privileged import expected, place
 from agent.privileged.machine import Machine
-from agent.privileged.policy import Policy, read_floor
+from agent.privileged.policy import Applied, Policy, read_floor
 from agent.privileged.verdict import Ended
 
 RUN: Final = "run/booth-lockdown"
@@ -31,6 +31,12 @@ _NEWS: Final = "run/booth-agent/lockdown-news.sock"
 _LOOK_EVERY_S: Final = 1.0
 _CONNECT_S: Final = 3.0
 _ANSWER_S: Final = 10.0
+_CORRECTORS: Final = (
+    "booth-lockdown-check.path",
+    "booth-lockdown-check.timer",
+    "booth-lockdown-next.timer",
+    "booth-lockdown-serve.socket",
+)
 _SHOWN_S: Final = 2.0  # that there was drift, before it is said that all is well: the daemon reads one file
 
 
@@ -38,7 +44,7 @@ _SHOWN_S: Final = 2.0  # that there was drift, before it is said that all is wel
 class Request:
     kind: Literal["policy", "trust"]
     layer: LayerName
-    bytes: Annotated[int, Range(1, MAX_ENVELOPE_BYTES)]
+    bytes: Annotated[int, Range(1, 2**31)]  # of which one more than an envelope may have is read
 
 
 class Lockdown:
@@ -67,27 +73,38 @@ class Lockdown:
 
     def apply(self) -> dict[str, Any]:
         """At boot: what was on trial when the power went is taken back, and the policy is applied."""
-        reverted = self._policy.revert()
-        self._policy.apply()
-        self._schedule()
-        return self._say("applied" if reverted is None else "reverted")
+        self._policy.revert()
+        self._settle(self._policy.apply())
+        return self._say("applied")
 
     def check(self) -> dict[str, Any]:
-        """Measure; correct what is not as the policy says, and tell of it."""
+        """Measure; correct what is not as the policy says, and tell of it. What had to wait for a citizen, or does something
+        else from now on by itself, is no drift."""
         if self._policy.revert() is not None:  # whoever tried it is gone: this holds the lock
-            self._policy.apply()
-            return self._say("reverted")
-        drift = self._policy.correct()
-        self._schedule()
+            self._settle(self._policy.apply())
+            return self._say("applied")
+        drift = self._correct()
         report = self._say("drifted" if drift else "applied", drift=drift)
         if drift:
             self._pause(_SHOWN_S)
             # What was changed meanwhile starts no other run (systemd.path(5)).
-            again = [name for name in self._policy.correct() if report["rules"][name]["measured"] != "violated"]
+            again = [name for name in self._correct() if report["rules"][name]["measured"] != "violated"]
             self._say("drifted" if again else "applied", drift=again)
         return report
 
+    def _correct(self) -> list[str]:
+        self._look_again()
+        foreseen = expected.load(self._machine.path(RUN))
+        violated, applied = self._policy.correct()
+        drift = [name for name in violated if name not in applied.later and not foreseen.covers(name, self._booth.place.now)]
+        self._settle(applied)
+        return drift
+
     def undo(self) -> dict[str, str]:
+        """Until the booth starts next nothing measures any more: it would put all of it back at once."""
+        if self._machine.has("systemctl"):
+            with suppress(Ended):
+                self._machine.ask("systemctl", "--no-ask-password", "stop", *_CORRECTORS, within_s=_ANSWER_S)
         return self._policy.undo()
 
     def take(self, request: Request, message: bytes) -> Iterator[dict[str, Any]]:
@@ -99,17 +116,21 @@ class Lockdown:
         try:
             trust = files.trust_in(self._machine.path(place.CONFIG))
             judged = self._policy.judge(layer, message, self._address(), trust)
-            if self._policy.is_in_force(layer, judged) or self._policy.was_reverted(layer, judged):
-                self._note_errors(layer, [])
-                yield self._say("applied" if judged.known else "reverted")
+            if self._policy.was_reverted(layer, judged):
+                yield self._say("reverted")
                 return
+            if self._policy.is_in_force(layer, judged):
+                self._note_errors(layer, [])
+                yield self._say("applied")
+                return
+            broken_before = {name for name, seen in self._policy.measure().items() if seen.state == "violated"}
             self._keep(layer, judged, message)
         except Refusal as refusal:
             self._note_errors(layer, errors_of(layer, refusal))
             yield self._say("rejected", event=refusal.code)
             return
         self._note_errors(layer, [])
-        yield from self._try(layer, judged.document.confirm_s)
+        yield from self._try(layer, judged.document.confirm_s, broken_before)
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -125,25 +146,28 @@ class Lockdown:
         try:
             self._policy.accept(layer, judged, message)
         except OSError as error:
-            self._policy.revert_in_memory()
             raise Refusal("unsupported", "", f"it cannot be kept here: {error.strerror}") from error
 
-    def _try(self, layer: LayerName, confirm_s: float) -> Iterator[dict[str, Any]]:
-        """Apply it; go back unless the broker can be reached with it, as it could be without."""
+    def _try(self, layer: LayerName, confirm_s: float, broken_before: set[str]) -> Iterator[dict[str, Any]]:
+        """Apply it; go back unless the broker can be reached with it. What could not be done before either does not count
+        against it."""
         yield self._say("applying", measure=False)
-        failed = self._policy.apply()
+        applied = self._policy.apply()
+        failed = {name: why for name, why in applied.failed.items() if name not in broken_before}
+        errors = [Refusal("unsupported", f"doc.{name}", f"it cannot be applied here: {why}") for name, why in failed.items()]
         if not failed:
             yield self._say("awaiting-confirmation", measure=False)
             if self._reached_within(confirm_s):
                 self._policy.confirm()
-                self._schedule()
+                self._settle(applied)
                 yield self._say("applied", event="applied")
                 return
-        self._policy.revert()
-        self._policy.apply()
-        refusals = [Refusal("unsupported", f"doc.{name}", f"it cannot be applied here: {why}") for name, why in failed.items()]
-        self._note_errors(layer, [error for refusal in refusals for error in errors_of(layer, refusal)])
-        self._schedule()
+            errors = [Refusal("unsupported", "", f"the broker could not be reached with it within {confirm_s:g} s")]
+        # A machine may be able to do tomorrow what it could not do today; a broker that was cut off is not cut off again.
+        self._policy.revert(for_good=not failed)
+        self._look_again()
+        self._settle(self._policy.apply())
+        self._note_errors(layer, [error for refusal in errors for error in errors_of(layer, refusal)])
         yield self._say("reverted", event="reverted")
 
     def _take_trust(self, message: bytes) -> dict[str, Any]:
@@ -173,8 +197,11 @@ class Lockdown:
         self, status: ReportedStatus, *, drift: Sequence[str] = (), event: str | None = None, measure: bool = True
     ) -> dict[str, Any]:
         measured = self._policy.measure() if measure else {}
-        if status == "applied" and any(seen.state == "violated" for seen in measured.values()):
-            status = "drifted"
+        violated = {name for name, seen in measured.items() if seen.state == "violated"}
+        if status == "applied" and self._policy.reverted:
+            status = "reverted"
+        elif status == "applied" and violated:
+            status = "pending" if violated <= set(expected.load(self._machine.path(RUN)).owed) else "drifted"
         report = plain(self._policy.report(status, measured))
         if drift:
             report["drift"] = list(drift)
@@ -186,7 +213,8 @@ class Lockdown:
     def _publish(self, report: dict[str, Any]) -> None:
         """Where the daemon reads it; and a word that there is news. Nobody may be listening."""
         kept = {key: value for key, value in report.items() if key != "event"}
-        disk.write(self._machine.path(RUN), REPORT, encode(kept), mode=0o644)
+        with suppress(OSError):
+            disk.write(self._machine.path(RUN), REPORT, encode(kept), mode=0o644)
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as news:
             news.sendto(b"", str(self._machine.path(_NEWS)))
 
@@ -195,7 +223,8 @@ class Lockdown:
         if self._policy.errors.get(layer, []) == errors:
             return
         self._policy.errors[layer] = errors
-        disk.write(self._machine.path(RUN), "errors.json", encode(plain(self._policy.errors)))
+        with suppress(OSError):
+            disk.write(self._machine.path(RUN), "errors.json", encode(plain(self._policy.errors)))
 
     def _load_errors(self) -> dict[LayerName, list[Any]]:
         with suppress(OSError, BadJson, Invalid):
@@ -203,11 +232,27 @@ class Lockdown:
             return build(_Errors, {"layers": kept}).layers
         return {}
 
-    def _schedule(self) -> None:
-        """Have `check` run when the next rule does something else by itself: a window opens, the booth closes."""
+    # --- what will be done by itself ---
+
+    def _look_again(self) -> None:
+        """A citizen may have come, or gone, and time has passed."""
+        self._booth = place.look(self._machine, self._policy.newest_issued_at)
+        self._policy.place, self._policy.now = self._booth.place, self._booth.now
+
+    def _settle(self, applied: Applied) -> None:
+        """Remember what is still to be done, and have `check` run when the next rule does something else: a window opens, the
+        booth closes."""
+        self._look_again()
+        changes = self._policy.changes()
+        moment = min(changes.values(), default=None)
+        due = sorted(name for name, when in changes.items() if when == moment)
+        foreseen = expected.Expected(sorted(applied.later), None if moment is None else moment.isoformat(), due)
+        expected.keep(self._machine.path(RUN), foreseen)
+        self._schedule(moment)
+
+    def _schedule(self, moment: datetime | None) -> None:
         if not self._machine.has("systemd-run"):
             return
-        moment = min(self._policy.changes(), default=None)
         with suppress(Ended):
             self._machine.ask("systemctl", "--no-ask-password", "stop", "booth-lockdown-next.timer", within_s=_ANSWER_S)
             if moment is not None:

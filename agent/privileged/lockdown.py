@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Final
 
 from agent.contract.decode import BadJson, decode_object, encode
+from agent.contract.envelope import MAX_ENVELOPE_BYTES
 from agent.contract.typed import Invalid, build
 from agent.privileged.keeping import REPORT, RUN, Lockdown, Request
 from agent.privileged.machine import Machine
 from agent.privileged.verdict import Ended
 
 _READ_S: Final = 10.0
+_TURN_S: Final = 30.0
 _HEADER_BYTES: Final = 4096
 
 
@@ -36,22 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.act == "show":
         return _show(machine)
     try:
-        with _alone(machine, wait_s=0.0 if options.act == "check" else _READ_S):
-            return _run(machine, options.act)
+        asked = _read() if options.act == "serve" else None  # before the lock: a client that is slow keeps nobody else
+        with _alone(machine):
+            return _run(machine, options.act, asked)
     except BlockingIOError:
-        return 0  # a document is being applied, which measures as well
+        return 0  # a document is on trial, which is measured at its end
     except (Ended, OSError) as error:
         sys.stderr.write(f"booth-lockdown: {error}\n")
         return 1
 
 
-def _run(machine: Machine, act: str) -> int:
+def _run(machine: Machine, act: str, asked: tuple[Request, bytes] | None) -> int:
     lockdown = Lockdown(machine)
     for problem in lockdown.problems:
         sys.stderr.write(f"<4>{problem}\n")  # sd-daemon(3): warning
-    if act == "serve":
-        request, message = _read()
-        for report in lockdown.take(request, message):
+    if asked is not None:
+        for report in lockdown.take(*asked):
             with suppress(BrokenPipeError):  # whoever asked may be gone; what was begun is brought to its end
                 os.write(sys.stdout.fileno(), encode(report) + b"\n")
         return 0
@@ -83,7 +85,7 @@ def _read() -> tuple[Request, bytes]:
     data = b""
     request: Request | None = None
     until_s = time.monotonic() + _READ_S
-    while request is None or len(data) < request.bytes:
+    while request is None or len(data) < min(request.bytes, MAX_ENVELOPE_BYTES + 1):
         readable, _, _ = select.select([sys.stdin.fileno()], [], [], max(0.0, until_s - time.monotonic()))
         chunk = os.read(sys.stdin.fileno(), 65536) if readable else b""
         if not chunk:
@@ -97,16 +99,16 @@ def _read() -> tuple[Request, bytes]:
                 raise Ended("bad-request", str(error)) from error
         elif request is None and len(data) > _HEADER_BYTES:
             raise Ended("bad-request", "the first line is too long")
-    return request, data[: request.bytes]
+    return request, data[: request.bytes][: MAX_ENVELOPE_BYTES + 1]
 
 
 @contextmanager
-def _alone(machine: Machine, wait_s: float) -> Iterator[None]:
+def _alone(machine: Machine) -> Iterator[None]:
     """One at a time. Raises BlockingIOError where another one goes on for longer."""
     folder = machine.path(RUN)
     folder.mkdir(parents=True, exist_ok=True)
     with open(os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "rb") as lock:
-        until_s = time.monotonic() + wait_s
+        until_s = time.monotonic() + _TURN_S
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -82,15 +82,16 @@ def _broker(table: Any) -> tuple[str, int]:
 
 
 def _zone(local: dict[str, Any]) -> ZoneInfo:
-    with suppress(ZoneInfoNotFoundError, ValueError, OSError, AttributeError):
-        return ZoneInfo(local.get("booth", {}).get("timezone", "Europe/Paris"))
-    return ZoneInfo("UTC")
+    with suppress(ZoneInfoNotFoundError, ValueError, TypeError, LookupError, OSError, AttributeError):
+        return ZoneInfo(local["booth"].get("timezone", "Europe/Paris"))
+    return ZoneInfo("Europe/Paris")  # as agent.toml's default
 
 
 def _in_session(lock: Path) -> bool:
     """Whether a citizen uses the booth. A lock that cannot be opened counts as hers; one that is not there, as nobody's."""
     try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # The folder is the agent's: whatever it puts there must not hold root up.
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     except OSError:

@@ -4,9 +4,10 @@ The daemon only carries envelopes. Root never reads what the daemon stores, and 
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from agent.documents.judge import Judged, Seen, judge
 from agent.documents.report import effective_sha256, errors_of, good_until, revisions
 from agent.documents.shelf import Shelf
 from agent.documents.trust import Trust
-from agent.lockdown.rule import Ended, Machine, Measured, Place, Rule
+from agent.lockdown.rule import Later, Machine, Measured, Place, Rule
 from agent.rules.layers import audience_of, effective
 
 Origin = Literal["fleet", "area", "booth", "floor", "default"]
@@ -69,16 +70,24 @@ def parts_of(documents: Mapping[LayerName, Mapping[str, Any]], floor: Floor, rul
     return parts
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What could not be done, by rule and with the reason: at all, or not while a citizen is there."""
+
+    failed: dict[str, str]
+    later: dict[str, str]
+
+
 class Policy:
-    """The kept documents on one machine. `now`: RFC 3339, not below the clock's floor."""
+    """The kept documents on one machine. `place` and `now` (RFC 3339, not below the clock's floor) may be looked up anew."""
 
     def __init__(self, machine: Machine, rules: Mapping[str, Rule], floor: Floor, shelf: Shelf, place: Place, now: str) -> None:
         self._machine = machine
         self._rules = rules
         self._floor = floor
         self._shelf = shelf
-        self._place = place
-        self._now = now
+        self.place = place
+        self.now = now
         self.errors: dict[LayerName, list[DocumentError]] = {}
 
     # --- accept ---
@@ -88,11 +97,11 @@ class Policy:
         seen = Seen()
         try:
             audience = audience_of(layer, *booth)
-            judged = judge(message, "policy", audience, trust, self._shelf.state.accepted.get(layer), self._now, seen=seen)
+            judged = judge(message, "policy", audience, trust, self._shelf.state.accepted.get(layer), self.now, seen=seen)
         finally:
             if seen.revision is not None:
                 self._shelf.saw(layer, seen.revision)
-        if not judged.known or layer in self._shelf.damaged():
+        if not judged.known:  # else it was, and only its file was damaged meanwhile
             self._check(layer, judged.document)
             assert trust is not None
             self._check_loosening(layer, judged, trust.thresholds.loosen)
@@ -106,19 +115,27 @@ class Policy:
 
     def accept(self, layer: LayerName, judged: Judged, message: bytes) -> None:
         """Keep it, on trial. Raises OSError where it cannot be kept."""
-        issued_at = files.believable(judged.document.issued_at, self._now)
+        issued_at = files.believable(judged.document.issued_at)
         self._shelf.accept(layer, judged.revision, message, issued_at, on_trial=True)
 
     def confirm(self) -> None:
         self._shelf.confirm()
 
-    def revert(self) -> LayerName | None:
-        return self._shelf.revert()
-
-    def revert_in_memory(self) -> None:
-        """What could not be kept is not in force either."""
+    def revert(self, *, for_good: bool = True) -> LayerName | None:
+        """Back to what was before the trial. A disk that takes nothing does not keep the former policy from being applied."""
+        layer = self._shelf.state.trying
         with suppress(OSError):
-            self._shelf.revert()
+            self._shelf.revert(for_good=for_good)
+        return layer
+
+    @property
+    def newest_issued_at(self) -> str | None:
+        return self._shelf.state.newest_issued_at
+
+    @property
+    def reverted(self) -> bool:
+        """Whether the newest of any layer is one that did not hold."""
+        return bool(self._shelf.state.reverted)
 
     def _check(self, layer: LayerName, document: Document) -> None:
         problems: list[Problem] = []
@@ -174,59 +191,60 @@ class Policy:
 
     # --- apply and measure ---
 
-    def apply(self) -> dict[str, str]:
-        """Bring the machine there. Returns what could not be done, by rule: the others are applied all the same."""
-        failed = {}
+    def apply(self) -> Applied:
+        """Bring the machine there. What one rule cannot do keeps no other from being applied."""
+        applied = Applied({}, {})
         for name, (_, part) in self.parts().items():
-            try:
-                self._rules[name].apply(self._machine, self._place, part)
-            except (Ended, OSError) as error:
-                if self._measure(name, part).state != "not-applicable":
-                    failed[name] = printable(str(error), 200)
-        return failed
+            self._apply(name, part, applied)
+        return applied
+
+    def _apply(self, name: str, part: Any, applied: Applied) -> None:
+        try:
+            self._rules[name].apply(self._machine, self.place, part)
+        except Later as later:
+            applied.later[name] = printable(later.detail, 200)
+        except Exception as error:  # noqa: BLE001 - a bug in one rule must not leave the booth open in the others
+            if self._measure(name, part).state != "not-applicable":
+                applied.failed[name] = printable(str(error) or type(error).__name__, 200)
 
     def measure(self) -> dict[str, Measured]:
         return {name: self._measure(name, part) for name, (_, part) in self.parts().items()}
 
     def _measure(self, name: str, part: Any) -> Measured:
         try:
-            return self._rules[name].measure(self._machine, self._place, part)
-        except (Ended, OSError) as error:
-            return Measured("violated", printable(f"it cannot be measured: {error}", 200))
+            return self._rules[name].measure(self._machine, self.place, part)
+        except Exception as error:  # noqa: BLE001 - as above: what cannot be measured is not as it should be
+            return Measured("violated", printable(f"it cannot be measured: {str(error) or type(error).__name__}", 200))
 
-    def correct(self) -> list[str]:
-        """Apply what is not as it should be. Returns the rules that were found so."""
-        drifted = [name for name, seen in self.measure().items() if seen.state == "violated"]
-        parts = self.parts()
-        for name in drifted:
-            try:
-                self._rules[name].apply(self._machine, self._place, parts[name][1])
-            except (Ended, OSError):
-                continue  # measured again, and said, by whoever asked
-        return drifted
+    def correct(self) -> tuple[list[str], Applied]:
+        """Apply what is not as it should be. Returns the rules that were found so, and what could not be done about them."""
+        violated = [name for name, seen in self.measure().items() if seen.state == "violated"]
+        parts, applied = self.parts(), Applied({}, {})
+        for name in violated:
+            self._apply(name, parts[name][1], applied)
+        return violated, applied
 
     def undo(self) -> dict[str, str]:
         """Take every rule off the machine. Returns what could not be done, by rule."""
         failed = {}
         for name, rule in self._rules.items():
             try:
-                rule.undo(self._machine, self._place)
-            except (Ended, OSError) as error:
-                failed[name] = printable(str(error), 200)
+                rule.undo(self._machine, self.place)
+            except Exception as error:  # noqa: BLE001 - as above: what can be undone is
+                failed[name] = printable(str(error) or type(error).__name__, 200)
         return failed
 
-    def changes(self) -> Iterator[Any]:
-        """The local times at which rules do something else by themselves."""
-        for name, (_, part) in self.parts().items():
-            moment = self._rules[name].next_change(self._place, part)
-            if moment is not None:
-                yield moment
+    def changes(self) -> dict[str, datetime]:
+        """The next local time at which a rule does something else by itself."""
+        parts = self.parts()
+        moments = {name: rule.next_change(self.place, parts[name][1]) for name, rule in self._rules.items()}
+        return {name: moment for name, moment in moments.items() if moment is not None}
 
     def report(self, status: ReportedStatus, measured: Mapping[str, Measured]) -> PolicyReported:
         parts = self.parts()
         values = {name: plain(part) for name, (_, part) in parts.items()}
         ends = good_until(self._shelf.documents().values())
-        if status == "applied" and ends is not None and ends < self._now:
+        if status == "applied" and ends is not None and ends < self.now:
             status = "stale"
         errors = [*(error for of_layer in self.errors.values() for error in of_layer)]
         for layer in self._shelf.damaged():
@@ -238,6 +256,6 @@ class Policy:
             effective_sha256(values),
             {name: {"status": "applied", "layer": origin, "value": values[name]} for name, (origin, _) in parts.items()},
             errors,
-            self._now,
-            {name: RuleReported(seen.state, self._now, seen.detail) for name, seen in measured.items()},
+            self.now,
+            {name: RuleReported(seen.state, self.now, seen.detail) for name, seen in measured.items()},
         )

@@ -55,7 +55,7 @@ class SimulatedBooth:
         self.kiosk = KioskApplication(self.machine.files, folder)
         self.sound = SoundCard(self.machine.files, folder / "sound")
         self.root_topic = f"booth/v1/{area}/{booth_id}"
-        self._folder = folder
+        self.folder = folder
         self._state_dir, self._runtime_dir = folder / "state", folder / "run"
         self.citizen = Citizen(self._runtime_dir)
         self._booth = {"id": booth_id, "area": area}
@@ -94,7 +94,7 @@ class SimulatedBooth:
         self.start_agent()
 
     async def _govern(self, profile: ProfileName) -> None:
-        operator = self.operator = Operator(self._folder, self.root_topic)
+        operator = self.operator = Operator(self.folder, self.root_topic)
         self.machine.lockdown.install(self._write_config(), operator.trust)
         await self.machine.lockdown.apply()
         for kind in ("config", "policy"):
@@ -134,11 +134,11 @@ class SimulatedBooth:
         raise KeyError(name)
 
     def _settings(self) -> Settings:
-        return with_documents(read(self._data(), declared(), self._folder), self._state_dir)
+        return with_documents(read(self._data(), declared(), self.folder), self._state_dir)
 
     def _write_config(self) -> str:
         text = "".join(f"{name} = {toml(table)}\n" for name, table in self._data().items())
-        (self._folder / "agent.toml").write_text(text)
+        (self.folder / "agent.toml").write_text(text)
         return text
 
     def _data(self) -> dict[str, Any]:

@@ -91,6 +91,8 @@ class _Demo:
             session_expiry_s=0,
         )
         self._view.start()
+        if self._booth.operator is not None:
+            self._view.note(f"signed with development keys, which boothctl may use too: {self._booth.folder}/development-*.pem")
         # --for ends it with status 0; so do q, ^C and SIGTERM.
         limit = None if for_s is None else asyncio.get_running_loop().call_later(for_s, self._end.set)
         try:

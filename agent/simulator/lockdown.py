@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from agent.contract.envelope import MAX_ENVELOPE_BYTES
 from agent.simulator.operator import PROVISIONING
 from agent.system.lockdown_socket import LockdownSocket
 
@@ -49,7 +50,9 @@ class SimulatedLockdown(LockdownSocket):
         program = await self._start("serve")
         assert program.stdin is not None
         assert program.stdout is not None
-        program.stdin.write(json.dumps({"kind": kind, "layer": layer, "bytes": len(message)}).encode() + b"\n" + message)
+        program.stdin.write(
+            json.dumps({"kind": kind, "layer": layer, "bytes": len(message)}).encode() + b"\n" + message[: MAX_ENVELOPE_BYTES + 1]
+        )
         program.stdin.close()
         while line := await program.stdout.readline():
             yield json.loads(line)

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from agent.contract.envelope import MAX_ENVELOPE_BYTES
+
 _LINE_BYTES: Final = 1024 * 1024
 _ANSWERS_WITHIN_S: Final = 3700.0  # root may wait an hour for the broker before it goes back
 _REPORT_BYTES: Final = 1024 * 1024
@@ -34,7 +36,8 @@ class LockdownSocket:
         """Root's reports, one after another, until the last. Raises OSError where root is not there or hangs up at once."""
         reader, writer = await asyncio.open_unix_connection(self._socket_path, limit=_LINE_BYTES)
         try:
-            writer.write(json.dumps({"kind": kind, "layer": layer, "bytes": len(message)}).encode() + b"\n" + message)
+            asked = json.dumps({"kind": kind, "layer": layer, "bytes": len(message)}).encode()
+            writer.write(asked + b"\n" + message[: MAX_ENVELOPE_BYTES + 1])  # root says of more that it is too large
             await writer.drain()
             answered = False
             async with asyncio.timeout(_ANSWERS_WITHIN_S):

@@ -75,6 +75,11 @@ class Mqtt:
             raise RuntimeError("no room: wait for on_room")
         self._link.publish(message, on_done)
 
+    def subscribe_again(self) -> None:
+        """What is retained is delivered once more."""
+        if self._link is not None and self._link.ready:
+            self._link.subscribe(self._subscriptions)
+
     def retry_now(self) -> None:
         """Cut a waiting backoff short: the network came back."""
         self._retry_now.set()

@@ -8,7 +8,7 @@ from pathlib import Path
 from agent.documents.trust import next_trust, read_trust
 from tests.boothctl.desk import PASSPHRASE, Desk
 from tests.boothctl.program import environment, say
-from tests.boothctl.stand_in import applies, booths, reported, revisions
+from tests.boothctl.stand_in import KeepsLayers, booths, reported
 from tests.world import BIN, world
 
 PAGE = Path(__file__).parents[2] / "docs" / "fleet-configuration.md"
@@ -17,10 +17,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "fleet-configuration.md"
 async def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
     script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
     assert script.count("boothctl ") >= 20
-    async with world(tmp_path) as w, booths(w, b61_0007=applies):
-        sections = {"reporting": {"status": "applied", "layer": "area", "value": {"heartbeat_s": 3600}}}
-        before = reported(layers=revisions("area", 6, 6), sections=sections)
-        say(w, "61-0007", "config/reported", before).wait_for_publish(20)
+    booth = KeepsLayers()
+    async with world(tmp_path) as w, booths(w, b61_0007=booth):
+        say(w, "61-0007", "config/reported", reported()).wait_for_publish(20)
         env = environment(tmp_path) | {
             "PATH": f"{BIN}:/usr/bin:/bin", "BOOTHCTL_PASSPHRASE": PASSPHRASE,
             "BOOTHCTL_BROKER": f"mqtt://127.0.0.1:{w.broker.port}",
@@ -32,10 +31,17 @@ async def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
         out, err = await process.communicate()
         assert process.returncode == 0, err.decode()
         said = out.decode()
-        assert "~  reporting.heartbeat_s    3600  →  1800" in said
-        assert "published: config for booth/v1/61/_all, revision 7, epoch 2: reporting" in said
-        assert "reporting.heartbeat_s    1800  area" in said
-        assert said.count("61-0007  applied\n") == 2
+        assert "published: config for booth/v1/61/_all, revision 1, epoch 2: reporting, light" in said
+        lines = [line.split() for line in said.splitlines()]
+        assert ["~", "reporting.heartbeat_s", "3600", "→", "1800"] in lines
+        assert said.count("-  light  ") == 1
+        assert re.search(r"^-  light  .*→  \(local or default\)$", said, re.MULTILINE), "it falls below the area"
+        assert ["reporting.heartbeat_s", "1800", "area"] in lines
+        window = '[{"from": "2026-12-01T08:00:00.000Z", "until": "2026-12-01T12:00:00.000Z"}]'
+        assert ["~", "consoles.ssh", "[]", "→", *window.split()] in lines
+        assert said.count("61-0007  applied\n") == 5
+        assert booth.lost == {"config": {"light"}, "policy": set()}, "light by name; who opens a window takes nothing away"
+        assert booth.given["policy"]["consoles"].value["ssh"]
         desk = Desk(tmp_path)
         second, _ = next_trust(read_trust(desk.read("trust.json")), desk.read("trust-2.dsse"))
         third, _ = next_trust(second, desk.read("trust-3.dsse"))

@@ -113,6 +113,77 @@ async def test_an_envelope_is_published_as_it_is_and_only_where_it_belongs(tmp_p
         assert "booth/v1/_all/_all/config/desired" not in w.observer.retained
 
 
+async def test_what_lies_there_is_dropped_only_by_name(tmp_path: Path) -> None:
+    """A document is its whole layer: one that knows only its own section would take the others away."""
+    desk = desk_at(tmp_path)
+    before: dict[str, object] = {
+        "reporting": {},
+        "hours": {},
+        "light": {},
+        "peripherals": {"scanner": {}, "camera": {}, "board": {}},
+    }
+    topic = "booth/v1/61/61-0007/config/desired"
+    async with world(tmp_path) as w:
+        w.observer.publish(topic, Operator().sign("config", before, 6), retain=True)
+        desk.write("doc.json", {"reporting": {}, "heal": {}, "peripherals": {"board": {}}})
+        push = ("config", "push", "doc.json", "61-0007", "--key", "ann.pem", "--broker", url(w))
+        bare = await desk.run(*push, status=1)
+        *dropped, what_to_do = bare.err.splitlines()
+        assert (bare.out, dropped) == ("", [
+            "boothctl: doc.json lacks hours, which revision 6 for booth/v1/61/61-0007 has",
+            "boothctl: doc.json lacks light, which revision 6 for booth/v1/61/61-0007 has",
+            "boothctl: doc.json lacks peripherals.scanner, which revision 6 for booth/v1/61/61-0007 has",
+            "boothctl: doc.json lacks peripherals.camera, which revision 6 for booth/v1/61/61-0007 has",
+        ])  # fmt: skip
+        assert "begin with what boothctl config get booth/v1/61/61-0007 prints, or say --drop NAME" in what_to_do
+        some = await desk.run(*push, "--drop", "hours", "--drop", "peripherals.scanner", "--wait", "1", status=1)
+        assert [line.split()[3] for line in some.err.splitlines()[:-1]] == ["light,", "peripherals.camera,"]
+        assert read_document(open_envelope(w.observer.retained[topic].payload).payload).rev == 6, "nothing was published"
+
+        named = await desk.run(*push, "--drop", "hours", "--drop", "light", "--drop", "peripherals")
+        assert named.out.startswith("published: config for booth/v1/61/61-0007, revision 7, epoch 1")
+        await desk.run(*push)
+        desk.write("doc.json", {})
+        await desk.run(*push, "--drop-all")
+        await w.until(lambda: read_document(open_envelope(w.observer.retained[topic].payload).payload).doc == {}, "emptied")
+
+
+async def test_an_envelope_is_compared_like_a_doc(tmp_path: Path) -> None:
+    desk = desk_at(tmp_path)
+    async with world(tmp_path) as w:
+        before = Operator().sign("config", {"hours": {}}, 6, "booth/v1/61/_all")
+        w.observer.publish("booth/v1/61/_all/config/desired", before, retain=True)
+        desk.write("c.dsse", Operator().sign("config", {}, 7, "booth/v1/61/_all").decode())
+        push = ("config", "push", "c.dsse", "61", "--broker", url(w))
+        assert "c.dsse lacks hours" in (await desk.run(*push, status=1)).err
+        await desk.run(*push, "--drop", "hours")
+
+
+async def test_what_other_layers_and_kinds_have_is_not_dropped(tmp_path: Path) -> None:
+    desk = desk_at(tmp_path)
+    async with world(tmp_path) as w:
+        for place in ("_all/_all", "61/61-0007"):
+            message = Operator().sign("config", {"hours": {}}, 6, f"booth/v1/{place}")
+            w.observer.publish(f"booth/v1/{place}/config/desired", message, retain=True)
+        w.observer.publish("booth/v1/61/_all/policy/desired", Operator().sign("policy", {}, 6, "booth/v1/61/_all"), retain=True)
+        await desk.run("config", "push", "doc.json", "61", "--key", "ann.pem", "--broker", url(w))
+
+
+@pytest.mark.parametrize(
+    "lies", [b"{}", Operator().sign("config", {"reporting": {}}, 6, "booth/v1/70/_all"), Operator().sign("policy", {}, 6)]
+)
+async def test_what_cannot_be_compared_is_replaced_only_by_name(tmp_path: Path, lies: bytes) -> None:
+    desk = desk_at(tmp_path)
+    async with world(tmp_path) as w:
+        w.observer.publish("booth/v1/61/61-0007/config/desired", lies, retain=True)
+        push = ("config", "push", "doc.json", "61-0007", "--key", "ann.pem", "--broker", url(w))
+        done = await desk.run(*push, status=1)
+        assert done.err.startswith("boothctl: what lies for booth/v1/61/61-0007 cannot be compared: ")
+        assert done.err.endswith("boothctl: --drop-all replaces it all the same\n")
+        await desk.run(*push, "--drop-all")
+        w.observer.problems.clear()  # what lay there kept no contract
+
+
 async def test_a_report_that_is_only_said_again_is_no_answer(tmp_path: Path) -> None:
     """A booth that reconnects says its old report anew, with what was wrong before."""
     desk = desk_at(tmp_path)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from agent.boothctl.reports import Difference, Part, Report, differences, leaves, parts_of
+from agent.boothctl.on_broker import parts_of
+from agent.boothctl.reports import Difference, Part, Report, differences, leaves
 from agent.contract.topics import Address
 from agent.contract.typed import plain
 from agent.lockdown import rules
@@ -124,8 +125,13 @@ async def test_which_layer_gave_a_value(tmp_path: Path) -> None:
         ]
         all_of_them = await desk.run("config", "origin", "61-0007", "peripherals", "--json", "--broker", url)
         assert all_of_them.json == [*one.json, {"path": "peripherals.board.interval_s", "value": None, "from": "default"}]
-        none = await desk.run("config", "origin", "61-0007", "light", "--broker", url, status=1)
-        assert none.err == "boothctl: the booth reports no section 'light'\n"
+        some = await desk.run("config", "origin", "61-0007", "peripherals.board", "hours", "--broker", url)
+        assert [line.split()[0] for line in some.out.splitlines()[1:]] == [
+            "hours.tz", "hours.week.mon", "peripherals.board.interval_s",
+        ]  # fmt: skip
+        none = await desk.run("config", "origin", "61-0007", "hours", "light", "heal", "--broker", url, status=1)
+        assert none.err == "boothctl: the booth reports no section 'light'\nboothctl: the booth reports no section 'heal'\n"
+        assert none.out == ""
 
 
 async def test_what_a_document_would_change(tmp_path: Path) -> None:
@@ -160,6 +166,107 @@ async def test_what_a_document_would_change(tmp_path: Path) -> None:
         )
 
 
+async def test_what_a_document_leaves_out_of_its_layer_is_a_difference_too(tmp_path: Path) -> None:
+    """A document is its whole layer: what the last one gave falls to whatever else names it."""
+    desk = Desk(tmp_path)
+    fleet = signed("config", {"reporting": {"heartbeat_s": 600}, "heal": {}, "peripherals": {"scanner": {}}}, 17, "_all/_all")
+    area = signed("config", {"heal": {}, "checks": {"a": 1}, "peripherals": {"camera": {"fps": 5}}}, 2, "61/_all")
+    booth = signed("config", {
+        "heal": {"enabled": False}, "hours": {"tz": "UTC"},
+        "peripherals": {"camera": {}, "scanner": {}, "reader": {"x": 1}},
+    }, 4, "61/61-0007")  # fmt: skip
+    elsewhere = signed("config", {"hours": {}}, 3, "70/_all")
+    desk.write("doc.json", {"light": {}, "peripherals": {"reader": {}}})
+    async with world(tmp_path) as w:
+        url = publish(w, "config", CONFIG, fleet=fleet, area=area, booth=booth)
+        w.observer.publish("booth/v1/70/_all/config/desired", elsewhere, retain=True)
+        diff = ("config", "diff", "61-0007", "doc.json", "--broker", url)
+        assert [line.split(maxsplit=2) for line in (await desk.run(*diff)).out.splitlines()] == [
+            ["-", "peripherals.scanner", "{}                  →  (fleet)"],
+            ["-", "heal", '{"enabled": false}  →  (area)'],
+            ["-", "hours", '{"tz": "UTC"}       →  (local or default)'],
+            ["-", "peripherals.camera", "{}                  →  (area)"],
+        ]
+        assert (await desk.run(*diff, "--json")).json == [
+            {"path": "peripherals.scanner", "now": {}, "falls_to": "fleet"},
+            {"path": "heal", "now": {"enabled": False}, "falls_to": "area"},
+            {"path": "hours", "now": {"tz": "UTC"}, "falls_to": "local or default"},
+            {"path": "peripherals.camera", "now": {}, "falls_to": "area"},
+        ]
+        of_the_area = await desk.run(*diff, "--audience", "61", "--json")
+        assert of_the_area.json == [
+            {"path": "heal", "now": {}, "falls_to": "booth"},
+            {"path": "checks", "now": {"a": 1}, "falls_to": "local or default"},
+            {"path": "peripherals.camera", "now": {"fps": 5}, "falls_to": "booth"},
+        ]
+
+
+async def test_a_section_that_the_booth_says_it_has_is_missed_where_the_broker_lost_the_document(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("doc.json", {})
+    usb = {"status": "applied", "layer": "booth", "value": {"storage": False}}
+    async with world(tmp_path) as w:
+        url = publish(w, "policy", reported(sections={"usb": usb}))
+        page = await desk.run("policy", "diff", "61-0007", "doc.json", "--broker", url)
+        assert page.out.split() == ["-", "usb", '{"storage":', "false}", "→", "(floor", "or", "default)"]
+
+
+async def test_a_document_for_a_layer_changes_nothing_that_a_more_specific_one_names(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.write("doc.json", {"peripherals": {"scanner": {"check_every_s": 5}}})
+    async with world(tmp_path) as w:
+        url = publish(w, "config", CONFIG)
+        diff = ("config", "diff", "61-0007", "--broker", url)
+        done = await desk.run(*diff, "doc.json", "--audience", "61")
+        assert done.out == "no difference\n"
+        assert done.err == "boothctl: peripherals.scanner stays as it is: the booth's document gives it\n"
+        stranger = await desk.run(*diff, "doc.json", "--audience", "70", status=1)
+        assert stranger.err == "boothctl: a document for booth/v1/70/_all does not reach booth/v1/61/61-0007\n"
+        desk.write("c.dsse", signed("config", {}, 1, "61/_all").decode())
+        assert (await desk.run(*diff, "c.dsse", "--audience", "61")).out == "no difference\n"
+        other = await desk.run(*diff, "c.dsse", "--audience", "fleet", status=2)
+        assert other.err == "boothctl: c.dsse is signed for booth/v1/61/_all\n"
+
+
+async def test_the_doc_that_lies_on_the_broker_is_got(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    operator = Operator()
+    operator.install(tmp_path)
+    doc = {"usb": {"storage": False}, "hours": {"week": {"mon": [EVIL]}}}
+    async with world(tmp_path) as w:
+        url = publish(w, "policy", reported(), booth=operator.sign("policy", doc, 7, not_after="2026-11-21T08:00:00.000Z"))
+        get = ("policy", "get", "61-0007", "--broker", url)
+        done = await desk.run(*get)
+        assert (done.json, done.out.replace("\n", "").isprintable()) == (doc, True)
+        assert done.err.startswith("boothctl: policy for booth/v1/61/61-0007, revision 7, epoch 1, until 2026-11-21")
+        assert done.err.endswith("; signatures not looked at\n")
+        by_list = await desk.run(*get, "--trust", "trust.json")
+        assert (by_list.json, by_list.err.endswith("; well signed\n")) == (doc, True), "it was good when it was taken"
+
+        none = await desk.run("policy", "get", "fleet", "--broker", url, status=3)
+        assert (none.out, none.err) == ("", "boothctl: nothing lies at booth/v1/_all/_all/policy/desired\n")
+
+
+@pytest.mark.parametrize(
+    ("lies", "code"),
+    [
+        (Operator(first=Operator().roots[0]).sign("policy", {}), "untrusted-key"),
+        (Operator().sign("policy", {}, epoch=2), "untrusted-key"),
+        (Operator().sign("policy", {}).replace(b'"sig":"', b'"sig":"AAAA'), "bad-signature"),
+        (Operator().sign("policy", {}, audience="booth/v1/61/_all"), "wrong-audience"),
+        (Operator().sign("config", {}), "unsupported"),
+        (b"{}", "bad-envelope"),
+    ],
+)  # fmt: skip
+async def test_nothing_is_got_that_a_booth_with_the_list_would_refuse(tmp_path: Path, lies: bytes, code: str) -> None:
+    desk = Desk(tmp_path)
+    Operator().install(tmp_path)
+    async with world(tmp_path) as w:
+        url = publish(w, "policy", reported(), booth=lies)
+        done = await desk.run("policy", "get", "61-0007", "--trust", "trust.json", "--broker", url, status=1)
+        assert (done.out, code in done.err) == ("", True), done.err
+
+
 def test_a_rules_part_is_compared_with_what_it_leaves_out() -> None:
     name, rule = next(iter(rules().items()))
     everything_locked = differences_of("policy", name, {}, {})
@@ -170,7 +277,7 @@ def test_a_rules_part_is_compared_with_what_it_leaves_out() -> None:
 
 def differences_of(kind: str, name: str, value: Any, wanted: Any) -> list[Difference]:
     sections = {name: {"status": "applied", "layer": "floor", "value": value}}
-    return differences(Report(kind, Address("61", "61-0007"), reported(sections=sections)), {name: wanted})
+    return differences(Report(kind, Address("61", "61-0007"), reported(sections=sections)), {name: wanted}, "booth")
 
 
 def test_null_is_a_value_and_a_section_that_is_none_is_tolerated() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jsonschema
@@ -301,3 +302,44 @@ def test_the_schema_says_what_is_required_and_refuses_what_it_does_not_know() ->
         "required": ["size"],
         "additionalProperties": False,
     }
+
+
+def test_a_rule_that_looks_a_name_up_as_a_file_says_what_to_write_where_no_file_can_have_it() -> None:
+    def known(name: str) -> str | None:
+        return None if (Path("/usr/share/zoneinfo") / name).is_file() else "write a known zone"
+
+    for name in ("a" * 300, "b/" * 3000):
+        with pytest.raises(Invalid) as refused:
+            build(Annotated[str, Check(known, "a zone")], name)  # type: ignore[arg-type]
+        assert "zone" in refused.value.problems[0].message
+
+
+def test_what_is_too_long_is_not_looked_at_entry_by_entry() -> None:
+    """Whoever has no key may send 90,000 signatures."""
+    many = [{"size": "large"}] * 90_000
+    for type_, value in (
+        (Annotated[list[Wheel], Length(32)], many),
+        (Annotated[tuple[Wheel, ...], Length(32)], many),
+        (Annotated[dict[str, Wheel], Length(32)], {str(number): wheel for number, wheel in enumerate(many)}),
+    ):
+        with pytest.raises(Invalid) as refused:
+            build(type_, value, "wheels")  # type: ignore[arg-type]
+        assert refused.value.problems == [Problem("wheels", "at most 32 long (here: 90000)")]
+
+
+def test_what_is_of_another_type_is_told_so_whatever_its_length() -> None:
+    for type_, value, said in (
+        (Annotated[list[int], Length(2)], "a text", "write a list"),
+        (Annotated[str, Length(2)], [1, 2, 3], "write a text"),
+        (Annotated[dict[str, int], Length(2)], [1, 2, 3], "write a table"),
+    ):
+        with pytest.raises(Invalid, match=said):
+            build(type_, value)  # type: ignore[arg-type]
+
+
+def test_the_message_of_many_problems_is_short_and_has_none_of_the_problems_missing() -> None:
+    with pytest.raises(Invalid) as refused:
+        build(list[int], ["x"] * 60_000)
+    assert len(refused.value.problems) == 60_000
+    assert len(str(refused.value)) < 10_000
+    assert str(refused.value).endswith("; and 59950 more")

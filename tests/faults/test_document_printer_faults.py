@@ -426,3 +426,62 @@ async def test_a_purge_is_no_page_that_came_out(tmp_path: Path) -> None:
         b.source.purged()
         for _ in range(5):
             assert await b.codes() == ["media-empty"], "the paper is still out"
+
+
+class Root:
+    """Root, for this printer's queue. `mends`: once the documents are gone the printer is well, and CUPS does not hear of it."""
+
+    def __init__(self, cups: Cups, *, mends: bool) -> None:
+        self._cups = cups
+        self._mends = mends
+
+    async def act(self, name: str) -> None:
+        await {"purge-spool": self._cups.purge, "restart-cups": self._cups.restart_empty}[name]()
+        if self._mends:
+            self._cups.change(other_reasons=(), held=False)
+
+
+async def after(b: Bench, name: str, *, mends: bool = True) -> list[str]:
+    """What is found right after this remedy."""
+    remedy = next(item for item in PERIPHERAL.ladder if item.name == name)
+    async with asyncio.timeout(remedy.deadline_s):
+        await remedy.run(b.source, Root(b.cups, mends=mends))
+    return await b.codes()
+
+
+async def says(b: Bench, code: str) -> None:
+    """A citizen's document stands still, and the printer says why; the backend will not live to take it back."""
+    await b.codes()
+    b.cups.change(other_reasons=(f"{code}-error",), held=True, takes_back=False)
+    await b.cups.print_something()
+    await b.until(code)
+
+
+@pytest.mark.parametrize("history", [True, False])
+@pytest.mark.parametrize(("name", "code"), [("purge-spool", "spool-area-full"), ("restart-cups", "timed-out")])
+async def test_what_a_remedy_has_ended_is_over_before_the_next_citizens_page(
+    tmp_path: Path, name: str, code: str, *, history: bool
+) -> None:
+    async with bench(tmp_path, history=history) as b:
+        await b.cups.print_something()
+        await b.until(and_=lambda reading: reading.facts["queued_jobs"] == 0)
+        await says(b, code)
+        assert await after(b, name) == []
+        assert (await b.read()).facts["queued_jobs"] == 0
+        assert len(b.cups.printed) == 2  # with the empty job; of the purged one nothing came out
+
+
+async def test_what_a_remedy_has_not_ended_stands_and_what_waits_is_nobodys_document(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        await says(b, "spool-area-full")
+        assert await after(b, "purge-spool", mends=False) == ["spool-area-full"]
+        assert not (await b.read()).chores
+        assert b.cups.printed == []
+
+
+async def test_after_a_remedy_nothing_is_sent_to_a_printer_that_would_print_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, empty_job=False) as b:
+        await says(b, "spool-area-full")
+        assert await after(b, "purge-spool") == ["spool-area-full"]
+        assert (await b.read()).facts["queued_jobs"] == 0
+        assert b.cups.printed == []

@@ -18,6 +18,7 @@ from tests.privileged.booth import Booth
 
 MASKS = "etc/systemd/system.control"
 SYSRQ = "proc/sys/kernel/sysrq"
+SESSIONS = "run/systemd/sessions"
 VISIT = {"from": "2026-12-07T09:00:00.000Z", "until": "2026-12-07T11:00:00.000Z"}
 FREE = {"getty": True, "sysrq": True, "ctrl_alt_del": True}
 
@@ -34,13 +35,13 @@ class Consoled(Booth):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.running, self.sessions, installed = root / "running", root / "sessions", root / "usr/lib/systemd/system"
+        self.running, self.sessions, installed = root / "running", root / SESSIONS, root / "usr/lib/systemd/system"
         for folder in (self.running, self.sessions, installed, root / "proc/sys/kernel"):
             folder.mkdir(parents=True)
         (root / SYSRQ).write_text("438\n")
         self.program(
             "systemctl",
-            f"""while [ "${{1#--no-ask}}" != "$1" ]; do shift; done
+            f"""while [ "${{1#--no-}}" != "$1" ]; do shift; done
             verb=$1; shift
             case "$verb" in
                 list-units) cd {self.running}; for unit; do ls -d $unit 2>/dev/null; done; exit 0;;
@@ -242,6 +243,12 @@ def test_in_its_window_ssh_runs_as_it_is_installed(booth: Consoled, installed: d
     assert booth.runs() == started
 
 
+def test_at_boot_nothing_waits_for_a_logind_that_has_no_session(booth: Consoled) -> None:
+    RULE.apply(Machine(booth.root), AFTER, policy())
+    assert RULE.measure(Machine(booth.root), AFTER, policy()) == COMPLIANT
+    assert not [line for line in booth.said if line.startswith("loginctl")]
+
+
 def test_when_the_window_ends_its_sessions_end_and_no_other(booth: Consoled) -> None:
     machine = Machine(booth.root)
     for name, service, state in (
@@ -329,7 +336,7 @@ def test_what_is_allowed_is_as_the_system_has_it(booth: Consoled) -> None:
         *("ssh", "ssh@", "sshd", "sshd@", "sshd-unix-local", "sshd-vsock", "dropbear")
     }
     assert (booth.root / SYSRQ).read_text() == "438"
-    assert "systemctl --no-ask-password start getty.target" in booth.said
+    assert "systemctl --no-ask-password --no-block start getty.target" in booth.said
 
 
 def test_without_systemctl_the_files_count(booth: Consoled) -> None:
@@ -360,3 +367,14 @@ def test_undo_leaves_nothing(booth: Consoled) -> None:
     changes = booth.changes()
     RULE.undo(machine, BEFORE)
     assert booth.changes() == changes
+
+
+def test_a_window_in_the_last_hours_of_the_calendar_stops_nobody() -> None:
+    last = {"from": "9999-12-31T20:00:00.000Z", "until": "9999-12-31T23:30:00.000Z"}
+    part = build(Consoles, {"ssh": [last]})
+    assert not looser(part, part)
+    evening = datetime(9999, 12, 31, 21, tzinfo=UTC)
+    paris = Place(now=datetime(9999, 12, 31, 22), now_utc=evening)  # noqa: DTZ001 - local
+    assert RULE.next_change(paris, part) is None
+    with pytest.raises(Invalid):
+        build(Consoles, {"ssh": [last | {"from": "9999-12-30T20:00:00.000Z"}]})

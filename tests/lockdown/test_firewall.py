@@ -17,7 +17,7 @@ from agent.privileged.machine import Machine
 from tests.privileged.booth import Booth
 
 PLACE = Place(broker_host="broker.example")
-RULES = "etc/booth-lockdown/firewall.nft"
+RULES = "run/booth-lockdown/firewall.nft"
 NAMES = "etc/dnsmasq.d/booth.conf"
 
 HOSTS = ("1.1.1.1", "10.1.2.3", "10.2.0.1", "192.0.2.1", "203.0.113.1", "2001:db8::1", "2001:470::1")  # one for each network
@@ -256,7 +256,7 @@ def test_a_ruleset_that_the_kernel_refuses_is_said(booth: Booth) -> None:
 def test_without_a_listing_to_compare_with_it_is_not_believed_and_loaded_anew(booth: Booth, kept: str | None) -> None:
     machine = Machine(booth.root)
     RULE.apply(machine, PLACE, Firewall())
-    listing = booth.root / "etc/booth-lockdown/firewall.listing"
+    listing = booth.root / "run/booth-lockdown/firewall.listing"
     listing.unlink()
     if kept is not None:
         listing.write_text(kept)

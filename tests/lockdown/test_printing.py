@@ -24,6 +24,7 @@ THEIRS = {
 PLACE = Place(queues={"document-printer": "forms"})
 COUNT = "systemctl --no-ask-password start booth-pages.service"
 RESTART = "systemctl --no-ask-password try-restart cups.service"
+ASKED = "systemctl is-active cups.service"
 POLICIES = st.builds(Printing, st.integers(0, 1000), st.integers(0, 1000), st.integers(30, 3600), st.booleans())
 
 
@@ -53,7 +54,7 @@ def count(booth: Booth, of_session: int, of_day: int) -> None:
 
 def done(booth: Booth) -> list[str]:
     """What was changed by programs."""
-    return [line for line in booth.said if not line.startswith("lpstat")]
+    return [line for line in booth.said if not line.startswith("lpstat") and line != ASKED]
 
 
 def settle(booth: Booth, policy: Printing) -> None:
@@ -173,6 +174,14 @@ def test_where_nothing_may_be_printed_no_count_is_needed_to_say_so(booth: Booth)
 def test_a_cupsd_that_does_not_answer_prints_nothing(booth: Booth) -> None:
     booth.program("lpstat", "echo 'lpstat: Unable to connect' >&2; exit 1")
     settle(booth, Printing())
+
+
+def test_at_boot_nothing_waits_for_a_cupsd_that_comes_later(booth: Booth) -> None:
+    booth.program("systemctl", "echo inactive; exit 3")
+    queue_says(booth, "forms accepting requests since …")
+    settle(booth, Printing())
+    assert "PreserveJobHistory No" in (booth.root / CUPSD).read_text()
+    assert set(booth.said) == {ASKED}
 
 
 def test_in_a_session_cups_is_left_alone(booth: Booth) -> None:

@@ -14,6 +14,7 @@ from agent.contract.typed import Invalid, build, plain
 from agent.lockdown.rule import Place
 from agent.lockdown.web import RULE, Web
 from agent.privileged.machine import Machine
+from tests.lockdown.owners import no_owner_is_changed, only_root
 from tests.privileged.booth import Booth
 
 PLACE = Place()
@@ -46,6 +47,7 @@ PARTS = st.builds(
 def booth(tmp_path: Path) -> Booth:
     booth = Booth(tmp_path)
     booth.program("chromium")
+    (tmp_path / "usr/bin/find").symlink_to("/usr/bin/find")
     return booth
 
 
@@ -274,6 +276,28 @@ def test_any_change_is_seen_and_repaired(machine: Machine, folder: str, tamperin
     assert measured.detail.startswith(f"/{folder.removesuffix('/policies/managed')}: ")
     RULE.apply(machine, PLACE, PART)
     assert RULE.measure(machine, PLACE, PART).state == "compliant"
+
+
+@only_root
+@pytest.mark.parametrize("name", ["booth-web.json", "", "..", "../.."])
+def test_what_belongs_to_somebody_else_is_made_anew(machine: Machine, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    RULE.apply(machine, PLACE, PART)
+    precious = machine.path("etc/precious")
+    precious.mkdir()
+    (precious / "file").touch()
+    theirs = (machine.path(MANAGED[0]) / name).resolve()
+    if theirs.is_dir():
+        (theirs / "folder").mkdir()
+        (theirs / "folder/link").symlink_to(precious)
+    os.chown(theirs, 1000, 1000)
+    no_owner_is_changed(monkeypatch)
+    measured = RULE.measure(machine, PLACE, PART)
+    assert (measured.state, measured.detail) == ("violated", f"/etc/chromium: {theirs.name} does not belong to root")
+    RULE.apply(machine, PLACE, PART)
+    assert RULE.measure(machine, PLACE, PART).state == "compliant"
+    assert theirs.stat().st_uid == 0
+    left = {entry.name for entry in machine.path("etc").rglob("*")}
+    assert left == {"chromium", "chromium-browser", "policies", "managed", FILE, "precious", "file"}
 
 
 def test_a_package_s_empty_default_and_a_folder_stay(machine: Machine) -> None:

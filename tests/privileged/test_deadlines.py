@@ -12,6 +12,10 @@ SYSTEMD = Path(__file__).parents[2] / "systemd"
 STOPS_S = 1.0  # until an act that is told to end has switched on again what it had switched off
 
 
+# What the kiosk's application asks for: the next citizen waits for the session lock meanwhile, 60 s at most (contract §12).
+KIOSKS = {"wipe-session": 60.0}
+
+
 @pytest.mark.parametrize("act", ACTS)
 def test_an_act_is_over_before_the_agent_hangs_up(act: str) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
@@ -20,5 +24,6 @@ def test_an_act_is_over_before_the_agent_hangs_up(act: str) -> None:
     longest_s = float(unit["Service"]["RuntimeMaxSec"])
     ladders = [remedy.deadline_s for kind in declared().values() for remedy in kind.ladder if remedy.name == act]
     chores = [chore.deadline_s for kind in declared().values() for chore in kind.chores if chore.name == act]
-    assert ladders, "an act that no ladder asks for"
-    assert longest_s + STOPS_S <= min(ladders + chores)
+    waiting = [KIOSKS[act]] if act in KIOSKS else ladders
+    assert waiting, "an act that nobody asks for"
+    assert longest_s + STOPS_S <= min(waiting + chores)

@@ -1,8 +1,13 @@
 """Root's part of the policy: what it takes from whom, applies, measures, corrects, and takes back."""
 
+import fcntl
 import json
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,22 +17,25 @@ from agent.contract.typed import Range
 from agent.documents import disk
 from agent.documents.signatures import seal
 from agent.documents.trust import PAYLOAD_TYPE
-from agent.lockdown.rule import COMPLIANT, Ended, Measured, Place, Rule
+from agent.lockdown.rule import COMPLIANT, Ended, Later, Measured, Place, Rule
 from agent.lockdown.rule import Machine as RuleMachine
 from agent.privileged.keeping import Lockdown, Request
 from agent.privileged.machine import Machine
 from tests.documents.operator import Operator, key
 
 FLEET = "booth/v1/_all/_all"
+TOMORROW = datetime(2027, 3, 1, 12, 0)  # noqa: DTZ001 - local, as rules have it
 BOOTH = "booth/v1/61/61-0007"
 
 
 @dataclass(frozen=True)
 class Doors:
-    """Two doors, shut by default."""
+    """A door, shut by default. One that `waits` is not touched while a citizen is there; `tomorrow` it changes by itself."""
 
     open: Annotated[int, Range(0, 9)] = 0
     jams: bool = False
+    waits: bool = False
+    tomorrow: int | None = None
 
 
 def toy(name: str) -> Rule:
@@ -36,19 +44,28 @@ def toy(name: str) -> Rule:
     def file(machine: RuleMachine) -> Path:
         return machine.path(f"etc/{name}")
 
-    def apply(machine: RuleMachine, _place: Place, part: Doors) -> None:
+    def wanted(place: Place, part: Doors) -> str:
+        changed = part.tomorrow is not None and place.now is not None and place.now >= TOMORROW
+        return str(part.tomorrow if changed else part.open)
+
+    def apply(machine: RuleMachine, place: Place, part: Doors) -> None:
         if part.jams:
             raise Ended("the door jams")
-        if machine.text(file(machine)) != str(part.open):
-            machine.put(file(machine), f"{part.open}\n")
+        if machine.text(file(machine)) != wanted(place, part):
+            if part.waits and place.in_session:
+                raise Later("somebody stands in it")
+            machine.put(file(machine), f"{wanted(place, part)}\n")
 
-    def measure(machine: RuleMachine, _place: Place, part: Doors) -> Measured:
+    def measure(machine: RuleMachine, place: Place, part: Doors) -> Measured:
         seen = machine.text(file(machine))
-        return COMPLIANT if seen == str(part.open) else Measured("violated", f"{seen} open")
+        return COMPLIANT if seen == wanted(place, part) else Measured("violated", f"{seen} open")
+
+    def next_change(place: Place, part: Doors) -> datetime | None:
+        return TOMORROW if part.tomorrow is not None and place.now is not None and place.now < TOMORROW else None
 
     return Rule(
         name, Doors, lambda before, after: after.open > before.open, apply, measure,
-        lambda machine, _place: machine.remove(file(machine)),
+        lambda machine, _place: machine.remove(file(machine)), next_change=next_change,
     )  # fmt: skip
 
 
@@ -59,6 +76,7 @@ class Booth:
         self.operator = Operator()
         self.reachable = True
         self.waited_s = 0.0
+        self.meanwhile: Callable[[], object] = lambda: None  # what happens while it waits
         etc = root / "etc/booth-agent"
         etc.mkdir(parents=True)
         (etc / "agent.toml").write_text('[booth]\nid = "61-0007"\narea = "61"\n[broker]\nurl = "mqtts://broker.example:8883"\n')
@@ -76,6 +94,7 @@ class Booth:
     def lockdown(self) -> Lockdown:
         def pause(seconds: float) -> None:
             self.waited_s += seconds
+            self.meanwhile()
 
         rules = {name: toy(name) for name in ("front", "back")}
         return Lockdown(self.machine, lambda _host, _port: self.reachable, lambda: self.waited_s, pause, rules)
@@ -85,6 +104,10 @@ class Booth:
 
     def sign(self, doc: Any, rev: int = 1, **over: Any) -> bytes:
         return self.operator.sign("policy", doc, rev, **({"keys": self.operator.both} | over))
+
+    def said(self) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads((self.root / "run/booth-lockdown/reported.json").read_text())
+        return report
 
     def open(self, name: str) -> str | None:
         return self.machine.text(self.root / "etc" / name)
@@ -106,7 +129,8 @@ def test_the_images_floor_counts_where_no_document_does(booth: Booth) -> None:
     booth.floor({"front": {"open": 2}}, {})
     report = booth.lockdown().apply()
     assert booth.open("front") == "2"
-    assert report["sections"]["front"] == {"status": "applied", "layer": "floor", "value": {"open": 2, "jams": False}}
+    assert report["sections"]["front"] == {"status": "applied", "layer": "floor", "value": report["sections"]["front"]["value"]}
+    assert report["sections"]["front"]["value"]["open"] == 2
 
 
 def test_a_policy_is_applied_confirmed_and_measured(booth: Booth) -> None:
@@ -240,8 +264,20 @@ def test_drift_is_found_told_and_corrected(booth: Booth) -> None:
     report = booth.lockdown().check()
     assert (report["status"], report["drift"]) == ("drifted", ["front"])
     assert booth.open("front") == "1"
+    # Whoever reads the report has a moment to see it, and then reads that all is well.
+    assert booth.waited_s >= 1
+    assert booth.said()["status"] == "applied"
     report = booth.lockdown().check()
     assert (report["status"], report.get("drift")) == ("applied", None)
+
+
+def test_what_is_changed_while_drift_is_told_is_corrected_too(booth: Booth) -> None:
+    booth.take(booth.sign({"front": {"open": 1}}))
+    (booth.root / "etc/front").write_text("9\n")
+    booth.meanwhile = lambda: (booth.root / "etc/back").write_text("9\n")
+    assert booth.lockdown().check()["drift"] == ["front"]
+    assert (booth.said()["status"], booth.said()["drift"]) == ("drifted", ["back"])
+    assert (booth.open("front"), booth.open("back")) == ("1", "0")
 
 
 def test_an_expired_policy_stays_and_is_stale(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,6 +341,18 @@ def test_f39_a_new_epoch_retires_a_huge_revision(booth: Booth) -> None:
     assert booth.take(booth.sign({"front": {"open": 0}}, rev=1, epoch=2))[-1]["status"] == "applied"
 
 
+def test_what_was_undone_is_not_put_back_by_whatever_watches_it(booth: Booth) -> None:
+    said, program = booth.root / "said", booth.root / "usr/bin/systemctl"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$* $(cat {booth.root}/etc/front)" >> {said}\n')
+    program.chmod(0o755)
+    booth.lockdown().apply()
+    booth.lockdown().undo()
+    *_, stopped = said.read_text().splitlines()
+    assert stopped.endswith("0")  # first of all
+    assert {"booth-lockdown-check.path", "booth-lockdown-check.timer", "booth-lockdown-serve.socket"} <= set(stopped.split())
+
+
 def test_undo_leaves_nothing(booth: Booth) -> None:
     booth.lockdown().apply()
     assert booth.lockdown().undo() == {}
@@ -333,3 +381,111 @@ def test_what_cannot_be_kept_is_refused_and_not_applied(booth: Booth, monkeypatc
     assert (report["status"], report["errors"][0]["code"]) == ("rejected", "unsupported")
     assert report["layers"]["booth"]["applied_rev"] is None
     assert booth.lockdown().apply()["sections"]["front"]["layer"] == "default"
+
+
+# --- while somebody is there, and what changes by itself ---
+
+
+@contextmanager
+def citizen(booth: Booth) -> Iterator[None]:
+    lock = booth.root / "run/booth-agent/session.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def test_what_has_to_wait_for_a_citizen_is_owed_and_neither_reverted_nor_drift(booth: Booth) -> None:
+    with citizen(booth):
+        report = booth.take(booth.sign({"front": {"open": 1, "waits": True}}))[-1]
+        assert (report["status"], report["layers"]["booth"]["applied_rev"]) == ("pending", 1)
+        assert booth.lockdown().check()["status"] == "pending"
+    report = booth.lockdown().check()
+    assert (report["status"], report.get("drift")) == ("applied", None)
+    assert booth.open("front") == "1"
+
+
+def test_what_was_broken_before_does_not_keep_another_rule_open(booth: Booth) -> None:
+    booth.take(booth.sign({"front": {"open": 3}}))
+    (booth.root / "etc/back").unlink()
+    (booth.root / "etc/back").mkdir()  # no file can be put there
+    report = booth.take(booth.sign({"front": {"open": 0}}, rev=2))[-1]
+    assert (report["status"], report["rules"]["back"]["measured"]) == ("drifted", "violated")
+    assert booth.open("front") == "0"
+
+
+def test_what_the_machine_could_not_do_once_is_tried_again(booth: Booth) -> None:
+    booth.lockdown().apply()
+    envelope = booth.sign({"back": {"jams": True, "open": 1}, "front": {"open": 1}})
+    assert booth.take(envelope)[-1]["status"] == "reverted"
+    reports = booth.take(envelope)
+    assert [report["status"] for report in reports] == ["applying", "reverted"]  # it was tried
+
+
+def test_reverted_stays_said_with_its_reason(booth: Booth) -> None:
+    booth.reachable = False
+    booth.take(booth.sign({"front": {"open": 1}}, confirm_s=10))
+    booth.reachable = True
+    report = booth.lockdown().check()
+    assert report["status"] == "reverted"
+    assert "broker could not be reached" in report["errors"][0]["message"]
+    assert booth.take(booth.sign({"front": {"open": 1}}, rev=2))[-1]["status"] == "applied"
+
+
+def test_what_changes_by_itself_is_no_drift(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
+    booth.take(booth.sign({"front": {"open": 1, "tomorrow": 0}}))
+    assert booth.open("front") == "1"
+    monkeypatch.setattr("time.time", lambda: datetime(2027, 3, 1, 13, tzinfo=UTC).timestamp())
+    report = booth.lockdown().check()
+    assert (report["status"], report.get("drift"), booth.open("front")) == ("applied", None, "0")
+    (booth.root / "etc/front").write_text("1\n")
+    assert booth.lockdown().check()["drift"] == ["front"]  # but this is
+
+
+@pytest.mark.parametrize("make", ["fifo", "folder", "nothing"])
+def test_whatever_the_agent_puts_in_the_locks_place_holds_nobody_up(booth: Booth, make: str) -> None:
+    lock = booth.root / "run/booth-agent/session.lock"
+    lock.parent.mkdir(parents=True)
+    if make == "fifo":
+        os.mkfifo(lock)
+    elif make == "folder":
+        lock.mkdir()
+    assert booth.lockdown().apply()["rules"]["front"]["measured"] == "compliant"
+
+
+def test_a_disk_that_takes_nothing_does_not_open_the_booth(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
+    booth.take(booth.sign({"front": {"open": 1}}))
+    envelope = booth.sign({"front": {"open": 4}}, rev=2)
+    under_way = booth.lockdown().take(Request("policy", "booth", len(envelope)), envelope)
+    assert [next(under_way)["status"], next(under_way)["status"]] == ["applying", "awaiting-confirmation"]
+    write = disk.write
+
+    def full(folder: Path, name: str, data: bytes, mode: int = 0o600) -> None:
+        if folder.name != "etc":
+            raise OSError(28, "No space left on device")
+        write(folder, name, data, mode)
+
+    monkeypatch.setattr(disk, "write", full)
+    assert booth.lockdown().apply()["rules"]["front"]["measured"] == "compliant"
+    assert booth.open("front") == "1"
+    for envelope in (booth.sign({"front": {"open": 0}}, rev=3), booth.sign({}, rev=1, keys=[key("thief")])):
+        assert booth.take(envelope)[-1]["status"] == "rejected"  # and says so
+
+
+def test_a_tightened_layer_that_was_damaged_needs_no_second_signature_to_come_back(booth: Booth) -> None:
+    booth.take(booth.sign({"front": {"open": 3}}))
+    envelope = booth.sign({"front": {"open": 1}}, rev=2, keys=[booth.operator.first])
+    booth.take(envelope)
+    for file in (booth.root / "var/lib/booth-lockdown/policy").glob("*.dsse"):
+        file.write_bytes(b"")
+    booth.lockdown().apply()
+    assert booth.open("front") == "0"
+    assert booth.take(envelope)[-1]["status"] == "applied"
+    assert booth.open("front") == "1"
+
+
+def test_a_leaked_key_does_not_move_the_clock_day_by_day(booth: Booth) -> None:
+    for rev in range(1, 6):
+        booth.take(booth.sign({"front": {"open": rev % 2}}, rev=rev, issued_at="2099-01-01T00:00:00.000Z"))
+    newest = json.loads((booth.root / "var/lib/booth-lockdown/policy/state.json").read_text())["newest_issued_at"]
+    assert datetime.fromisoformat(newest).timestamp() < time.time() + 2 * 86_400

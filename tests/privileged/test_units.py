@@ -110,6 +110,28 @@ def test_every_file_that_a_rule_watches_is_watched() -> None:
     assert watched == {name for rule in rules().values() for name in rule.watched}
 
 
+def test_most_of_the_boot_does_not_wait_for_the_policy() -> None:
+    """basic.target waits for every path unit that does not say otherwise, and this one waits for the policy: whatever a rule asks
+    D-Bus, or cupsd, would then wait for the rule."""
+    path = unit("booth-lockdown-check.path")
+    assert "booth-lockdown-apply.service" in path["Unit"]["After"]
+    assert path["Unit"]["DefaultDependencies"] == "no"
+    assert path["Install"]["WantedBy"] == "multi-user.target"
+
+
+def test_at_boot_the_policy_is_not_held_back_by_what_a_flood_may_cost() -> None:
+    assert unit("booth-lockdown-.service.d/common.conf")["Service"]["Slice"] == "booth-acts.slice"
+    assert unit("booth-lockdown-apply.service.d/slice.conf")["Service"] == {"Slice": "system.slice"}
+
+
+def test_the_sandbox_shows_what_the_rules_look_at_and_lets_nothing_else_be_written() -> None:
+    text = (UNITS / "booth-lockdown-.service.d/common.conf").read_text()
+    assert "\nProtectKernelModules=" not in text, "modinfo could not tell a network adapter from other devices"
+    assert "\nReadWritePaths=-/sys/devices -/sys/bus/usb -/proc/sys/kernel/sysrq\n" in text
+
+
 def test_the_policy_is_applied_before_anybody_comes() -> None:
     before = unit("booth-lockdown-apply.service")["Unit"]["Before"].split()
-    assert {"network-pre.target", "getty.target", "display-manager.service", "booth-agent.service"} <= set(before)
+    # Where nothing brings a network up, network.target is nowhere, and only the sessions keep a kiosk back.
+    comers = {"network-pre.target", "systemd-user-sessions.service", "display-manager.service", "booth-agent.service"}
+    assert comers <= set(before)

@@ -17,13 +17,9 @@ Row = tuple[str, str]  # kind and name, as in healable.FAULTS
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 NOT_PRODUCED: Final[dict[Row, str]] = {
-    ("document-printer", "spool full"): "CUPS keeps the reason of a purged job until the next page: no probe can show the cure",
     ("scanner", "stuck in the kernel"): "no backend of SANE's that is at hand waits in the kernel for its device",
     ("scanner", "another process of ours has it"): "what of ours is left after its deadline is what SIGKILL does not end",
-    (
-        "network",
-        "radio hangs",
-    ): "the image has no access point and nothing that associates; the act alone is in test_acts_network",
+    ("network", "radio hangs"): "the image has no access point and nothing that associates; of the act see test_acts_network",
     ("camera", "gives no pictures"): "QEMU has no USB camera, and dummy_hcd carries no isochronous transfers",
     ("camera", "frozen picture"): "QEMU has no USB camera, and dummy_hcd carries no isochronous transfers",
     ("camera", "dead"): "QEMU has no USB camera, and dummy_hcd carries no isochronous transfers",

@@ -1,7 +1,8 @@
 """A print server in a virtual booth, as Debian runs it, with a queue `forms` whose printer writes into a file.
 
-`does` makes the next job that reaches the printer fare worse: it `hangs`; or something that the job has started `holds`
-the printer, and lets go of it only when it is killed. Else it `prints`.
+`does` makes the next job that reaches the printer fare worse: it `hangs`; it `fills` the printer's memory, which says so until
+the job is gone; or something that the job has started `holds` the printer, and lets go of it only when it is killed. Else it
+`prints`.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ exec 9> /run/paper.lock
 flock 9
 case "$(cat {_DOES})" in
 hangs) exec sleep infinity ;;
+fills)
+    echo STATE: +spool-area-full-error >&2
+    exec sleep infinity ;;
 holds)
     setsid sleep infinity &
     exec sleep infinity ;;

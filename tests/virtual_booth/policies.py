@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tests.documents.operator import Operator
 from tests.virtual_booth.booth import VirtualBooth
-from tests.virtual_booth.inside import JOURNAL, TOPICS, write
+from tests.virtual_booth.inside import AS_AGENT, JOURNAL, TOPICS, until_heard, write
 
 OPERATOR: Final = Operator()
 FLEET: Final = "booth/v1/_all/_all"
@@ -16,7 +16,7 @@ REPORT: Final = "/run/booth-lockdown/reported.json"
 # What the rules put on a machine, one line each; and what is there while nothing is locked.
 LOCKS: Final = (
     "nft list tables; systemctl is-active booth-lockdown-apply.service; echo sysrq $(cat /proc/sys/kernel/sysrq);"
-    " ls -d /etc/systemd/system.control/* /etc/chromium /etc/booth-lockdown /etc/booth-session /etc/modprobe.d/booth-*"
+    " ls -d /etc/systemd/system.control/* /etc/chromium /run/booth-lockdown /etc/booth-session /etc/modprobe.d/booth-*"
     " /etc/udev/rules.d/*-booth-usb.rules 2> /dev/null; systemctl is-active serial-getty@ttyS0.service || true"
 )
 UNLOCKED: Final = "inactive\nsysrq 438\nactive\n"
@@ -40,10 +40,10 @@ def put(booth: VirtualBooth, path: str, data: bytes) -> None:
     booth.run(f"mkdir -p $(dirname {path}) && base64 -d > {path} <<'END'\n{base64.encodebytes(data).decode()}END")
 
 
-def publish(booth: VirtualBooth, envelope: bytes, place: str = TOPICS, then: str = "true") -> None:
-    """At the booth's broker, retained. `then` is done in the same breath."""
+def publish(booth: VirtualBooth, envelope: bytes, place: str = TOPICS) -> None:
+    """At the booth's broker, retained; not as root, who may be cut off from there."""
     put(booth, _SENT, envelope)
-    booth.run(f"mosquitto_pub -V mqttv5 -q 1 -r -t {place}/policy/desired -f {_SENT} && {then}", 120)
+    booth.run(f"{AS_AGENT} mosquitto_pub -V mqttv5 -q 1 -r -t {place}/policy/desired -f {_SENT}")
 
 
 def applied_in_s(booth: VirtualBooth, envelope: bytes, rev: int, place: str = TOPICS) -> float:
@@ -98,9 +98,10 @@ class Heard:
 
     def until_drift(self, rule: str) -> list[str]:
         """The broker has heard of the drift, and then that all is well. Every status that was said."""
-        self.until("event/security", f'"code":"policy-drift".*"{rule}"')
+        # The same again within minutes is no other event.
+        until_heard(self._booth, "event/security", f'"code":"policy-drift".*"{rule}"', 60)
         self.until("policy/reported", '"status":"drifted"')
-        self.until("policy/reported", '"status":"applied"')
+        self.until("policy/reported", '"status":"applied","layers"')  # and not of a section
         return statuses(self.said("policy/reported"))
 
     def _lines(self, topic: str) -> str:

@@ -96,7 +96,8 @@ def floor(cups: Paper) -> Iterator[VirtualBooth]:
     booth.run("printf 'u kiosk - kiosk /home/kiosk /bin/sh\\nm kiosk booth-session\\n' | systemd-sysusers -")
     booth.run("install -d -o kiosk -g kiosk /home/kiosk /var/spool/booth-scans")
     write(booth, _KIOSK, _KIOSK_UNIT)
-    booth.run("systemctl --quiet enable booth-kiosk booth-agent && sync")
+    # cupsd writes its queues when it stops.
+    booth.run("systemctl --quiet enable booth-kiosk booth-agent && systemctl stop cups.service && sync")
     booth.cut_power()
     booth.boot()
     booth.run("systemctl is-system-running --wait || true", 180)
@@ -148,7 +149,7 @@ def test_at_boot_the_floor_is_applied_before_the_kiosk_and_the_agent(floor: Virt
     print(f"\napplied in {ended - began:.1f} s, {ended:.1f} s after the kernel; {floor.run('systemd-analyze time || true')}")
     print(floor.run("systemctl show -P CPUUsageNSec booth-lockdown-apply; systemd-analyze critical-chain --no-pager || true"))
     assert floor.run("systemctl is-active booth-lockdown-apply booth-kiosk booth-agent").split() == ["active"] * 3
-    for unit in ("booth-kiosk", "booth-agent", "cups"):
+    for unit in ("booth-kiosk", "booth-agent"):
         assert mono_s(floor, unit, "ExecMainStart") > ended, unit
     # What it asks for (systemd, udev, cupsd) must not wait for it in turn, which ends in deadlines.
     assert ended - began < 30
@@ -158,10 +159,11 @@ def test_at_boot_the_floor_is_applied_before_the_kiosk_and_the_agent(floor: Virt
 
 def test_every_rule_of_the_floor_is_measured(floor: VirtualBooth) -> None:
     report = reported(floor)
-    assert (report["status"], tuple(sorted(report["rules"]))) == ("applied", RULES), report
+    assert tuple(sorted(report["rules"])) == RULES
     assert {name: state for name, (state, _) in states(report).items()} == {
         **dict.fromkeys(RULES, "compliant"), "web": "not-applicable",
     }, report["rules"]  # fmt: skip
+    assert report["status"] == "applied"
     assert report["rules"]["web"]["detail"] == "neither chromium nor chromium-browser is installed"
     assert {section["layer"] for section in report["sections"].values()} == {"floor"}
 
@@ -225,7 +227,7 @@ def test_what_the_profile_says_is_on_the_machine(followed: Followed) -> None:
             "test ! -e /etc/chromium/policies/managed/zz.json", id="another policy is put beside it",
         ),
         pytest.param(
-            "consoles", "rm /etc/systemd/system.control/getty@.service && systemctl daemon-reload && systemctl start getty@tty2",
+            "consoles", "rm /etc/systemd/system.control/getty@* && systemctl daemon-reload && systemctl start getty@tty2",
             "test $(systemctl is-active getty@tty2) = inactive && ! systemctl start getty@tty2", id="a login is opened",
         ),
         pytest.param(
@@ -330,7 +332,7 @@ _FOUND: Final = f"grep -rsl '{_CANARY[:3]}[4]{_CANARY[4:]}' /home /var /run /tmp
 
 def test_nothing_of_a_session_is_left_when_it_has_ended(followed: Followed) -> None:
     booth = followed.booth
-    write(booth, "/run/traces.sh", f"{_TRACES}\n{_FOUND} > /run/traces.seen")
+    write(booth, "/run/traces.sh", f"{_TRACES}\n{{ {_FOUND}; }} > /run/traces.seen")
     booth.run("install -o kiosk -m 600 /dev/null /run/traces.seen")
     kiosk = booth.run("systemctl show -P MainPID booth-kiosk")
     booth.run("cd / && runuser -u kiosk -- env HOME=/home/kiosk /opt/booth-agent/bin/booth-session sh /run/traces.sh", 120)
@@ -357,20 +359,28 @@ def test_what_an_application_left_that_asked_for_nothing_is_found_and_wiped(foll
 
 # --- one that does not hold ---
 
+# Root's own new connections do not reach it; the agent's goes on.
+_CUT_OFF: Final = (
+    "nft 'table inet elsewhere { chain output { type filter hook output priority -10;"
+    " tcp dport 1883 tcp flags & (syn | ack) == syn meta skuid 0 reject; }; }'"
+)
 _MORE: Final = {**_OPEN, "firewall": {"services": ["https", "http", "ipp"]}}
 
 
 def test_a_policy_with_which_the_broker_is_not_reached_goes_back(followed: Followed) -> None:
     booth = followed.booth
-    table = booth.run("nft --stateless list table inet booth")
-    gone = f"until grep -q applying {REPORT}; do sleep 0.05; done; systemctl stop broker"
-    publish(booth, signed(_MORE, 2, confirm_s=10), then=gone)
-    booth.wait_for(f"grep awaiting-confirmation {REPORT}", 60)
-    assert " 631 " in booth.run("nft list table inet booth")
-    booth.wait_for(f'grep \'"status":"reverted"\' {REPORT}', 60)
+    table, since = booth.run("nft --stateless list table inet booth"), Heard(booth)
+    booth.run(_CUT_OFF)
+    try:
+        publish(booth, signed(_MORE, 2, confirm_s=10))
+        booth.wait_for(f"grep awaiting-confirmation {REPORT}", 60)
+        assert "tcp dport 631 accept" in booth.run("nft list table inet booth")
+        since.until("policy/reported", '"status":"reverted"')
+    finally:
+        booth.run("nft delete table inet elsewhere")
     assert booth.run("nft --stateless list table inet booth") == table
-    start_broker(booth)
-    until_said(booth, "policy/reported", '"status":"reverted"')
+    assert statuses(since.said("policy/reported"))[:3] == ["applying", "awaiting-confirmation", "reverted"]
+    since.until("event/policy", '"code":"reverted"')
     report = json.loads(said(booth, "policy/reported"))
     assert report["layers"]["booth"] == {"seen_rev": 2, "applied_rev": 1}
     # It is not tried again, and another one is.
@@ -387,7 +397,7 @@ def test_one_whose_power_is_cut_on_trial_is_taken_back_at_boot(followed: Followe
     deliver = f"{AS_AGENT} /usr/bin/python3 -I /repository/tests/virtual_booth/guest/deliver.py booth {ENVELOPES}/trial"
     booth.run(f"systemd-run --quiet --unit deliver {deliver}")
     booth.wait_for(f"grep awaiting-confirmation {REPORT}", 60)
-    assert " 631 " in booth.run("nft list table inet booth")
+    assert "tcp dport 631 accept" in booth.run("nft list table inet booth")
     booth.cut_power()
     booth.boot()
     booth.wait_for("systemctl is-active booth-lockdown-apply", 60)
@@ -396,9 +406,9 @@ def test_one_whose_power_is_cut_on_trial_is_taken_back_at_boot(followed: Followe
     assert booth.run("nft --stateless list table inet booth") == table
     with agent(booth, _SETTINGS, _SLOTS, remembers=True):
         until_said(booth, "policy/reported", '"status":"reverted"')
-        # Nobody looked at a log: the rules count all the same, and the next look says so.
+        # Until there is another revision, whoever looks at the booth sees why it goes without that one.
         booth.run(CHECK, 60)
-        until_said(booth, "policy/reported", '"status":"applied"')
+        until_said(booth, "policy/reported", '"status":"reverted"')
 
 
 # --- the agent is taken over ---

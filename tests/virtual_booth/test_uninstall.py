@@ -29,7 +29,8 @@ def test_installing_again_changes_neither_files_nor_configuration(installed: Vir
 @pytest.fixture(scope="module")
 def locked(installed: VirtualBooth) -> str:
     """What of the policy is on the machine, which then is removed."""
-    installed.run("systemctl start booth-lockdown-apply.service", timeout_s=120)
+    installed.run("systemctl restart booth-lockdown-apply.service", timeout_s=120)
+    installed.run("systemctl start booth-lockdown-check.path booth-lockdown-check.timer booth-lockdown-serve.socket")
     locked = installed.run(LOCKS)
     installed.run(f"rm -r {SLOW}")
     installed.run("make -C /repository uninstall", timeout_s=120)

@@ -48,7 +48,7 @@ _GARBAGE: Final = {
 _WRITES: Final = """
 /etc/booth-agent/trust.json /usr/lib/booth-agent/floor.json /etc/chromium/policies/managed/booth-web.json
 /etc/chromium-browser/policies/managed/booth-web.json /etc/udev/rules.d/60-booth-usb.rules /etc/modprobe.d/booth-usb.conf
-/etc/udev/rules.d/72-booth-camera.rules /etc/booth-lockdown/firewall.nft /etc/booth-lockdown/firewall.listing
+/etc/udev/rules.d/72-booth-camera.rules /run/booth-lockdown/firewall.nft /run/booth-lockdown/firewall.listing
 /etc/systemd/system.control/getty@.service /etc/sysctl.d/60-booth.conf /etc/systemd/logind.conf.d/60-booth.conf
 /etc/systemd/system.conf.d/60-booth.conf /etc/booth-session/limits.json /etc/booth-session/printing.json /etc/cups/cupsd.conf
 /etc/cups/cups-files.conf /run/booth-lockdown/reported.json /run/booth-lockdown/errors.json /run/booth-lockdown/lock
@@ -56,7 +56,7 @@ _WRITES: Final = """
 /etc/systemd/system/booth-lockdown-.service.d/common.conf /opt/booth-agent/bin/booth-lockdown
 """
 _FOLDERS: Final = """
-/usr/lib/booth-agent /etc/chromium/policies/managed /etc/booth-lockdown /etc/systemd/system.control /etc/booth-session
+/usr/lib/booth-agent /etc/chromium/policies/managed /etc/systemd/system.control /etc/booth-session
 /run/booth-lockdown /var/lib/booth-lockdown /var/lib/booth-lockdown/policy /run/systemd/system.control /etc/nftables.d
 """
 _COMMANDS: Final = """

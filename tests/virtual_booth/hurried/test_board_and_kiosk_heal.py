@@ -43,7 +43,7 @@ _UNITS = {
 }
 _SCANS = "/var/spool/booth-scans"
 _FILES = " ".join(f"/run/systemd/system/{name}.service" for name in _UNITS)
-_HEALED_S = 150.0
+_HEALED_S = 400.0  # by our clock: a bound, where others use this machine too
 
 
 @pytest.fixture(scope="module")

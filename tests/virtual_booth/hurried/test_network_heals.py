@@ -23,8 +23,8 @@ kind = "network"
 interface = "eth0"
 """
 SLOTS = '[interfaces]\nnetwork = "eth0"\n'
-# By our clock; by the booth's, half an hour may have passed.
-_HEALED_S = 120.0
+# By our clock, a bound where others use this machine too; by the booth's, half an hour may have passed.
+_HEALED_S = 400.0
 _EIGHT_HOURS_S = 8 * 3600  # longer than what lies between two reboots
 # It answers to nothing; the address that it gave still stands.
 _BOX_DIES = "; ".join(
@@ -34,7 +34,6 @@ _BOX_DIES = "; ".join(
         "nft add rule ip box in iifname eth0 drop && ip neighbour flush dev eth0",
     )
 )
-_LAN = "/run/systemd/network/booth.network"
 _NETWORKD = "/run/systemd/system/systemd-networkd.service.d"
 
 
@@ -53,20 +52,12 @@ def network(lan: VirtualBooth) -> Iterator[Patient]:
 
 
 @heals("network", "lease lost")
-def test_a_lost_lease_is_asked_for_again(network: Patient) -> None:
-    """The box was away for a while, and the manager has given up asking it."""
-    booth = network.booth
-    booth.run(f"mkdir -p {_LAN}.d")
-    write(booth, f"{_LAN}.d/gives-up.conf", "[DHCPv4]\nMaxAttempts=1")
-    booth.run("nft add table netdev box && nft 'add chain netdev box in { type filter hook ingress device eth0 priority 0; }'")
-    try:
-        network.breaks("nft add rule netdev box in udp sport 67 drop && networkctl reload && networkctl reconfigure eth0")
-        until_said(booth, "health/network", '"code":"no-address"')
-        booth.run("sleep 30 && nft delete table netdev box")  # longer than its one attempt; patience is a minute
-        network.healed("lease lost", "renew-address", _HEALED_S)
-        assert network.attempts() == [("renew-address", "cured")]
-    finally:
-        booth.run(f"nft delete table netdev box; rm -r {_LAN}.d; networkctl reload")
+def test_an_address_that_was_taken_away_is_asked_for_again(network: Patient) -> None:
+    """By a program that meddles; the manager still believes that it has it."""
+    network.breaks("ip address flush dev eth0")
+    until_said(network.booth, "health/network", '"code":"no-address"')
+    network.healed("lease lost", "renew-address", _HEALED_S)
+    assert network.attempts() == [("renew-address", "cured")]
 
 
 @heals("network", "link hangs")

@@ -69,7 +69,7 @@ _UNITS = {
 }
 _SCANS = "/var/spool/booth-scans"
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
-_CLIMBED_S = 300.0
+_CLIMBED_S = 400.0  # by our clock: a bound, where others use this machine too
 _LADDER_S = 950  # by the booth's clock: longer than any rung waits but the reboot, which is due at 1800
 
 

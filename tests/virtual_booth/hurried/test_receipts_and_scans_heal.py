@@ -30,13 +30,14 @@ check_s = 5
 absent_s = 2
 """
 _SCANNER = f"""
+[checks]
+every_s = 60
 [peripherals.scanner]
 kind = "scanner"
 device = "sane:test:1"
 config_dir = "{UsbPrinter.scanner_folder}"
 usb = "{UsbPrinter.ids}"
 worker_s = 10
-check_s = 5
 retry_s = 20
 """
 _SLOTS = f"""
@@ -44,7 +45,7 @@ _SLOTS = f"""
 receipt-printer = "{UsbPrinter.port}"
 scanner = "{UsbPrinter.port}"
 """
-_HEALED_S = 240.0
+_HEALED_S = 400.0  # by our clock: a bound, where others use this machine too
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 # The order of the rungs, and which fault of the table the rung cures.
 _RECEIPT_FAULTS = {
@@ -88,7 +89,8 @@ def test_a_mute_receipt_printer_is_healed_by_whichever_rung_helps(printer: UsbPr
         assert {health["healing"]["remedy"] for health in healths if health["healing"]} >= set(tried[1:])
         assert "working" in heard(printer.booth, "led")
         alarms = [json.loads(text) for text in heard(printer.booth, "alarm/receipt-printer/not-responding") if text != "(null)"]
-        assert [item["remedy"] for item in max((alarm["tried"] for alarm in alarms), key=len)] == tried
+        # The last one cured, and the alarm went.
+        assert [item["remedy"] for item in max((alarm["tried"] for alarm in alarms), key=len)] == tried[:-1]
 
 
 @heals("receipt-printer", "cutter stuck", "error that was mended")

@@ -1,0 +1,72 @@
+"""What `make fuzz` begins with, replayed without it. What broke something once lies in the corpus, by a name that says what."""
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.fuzz import mutate
+from tests.fuzz.__main__ import NAMES
+from tests.fuzz.seeds import CONFIG, POLICY, seeds, words
+from tests.fuzz.targets import KINDS, LOCAL, RULES, TARGETS, config, document, envelope, policy, trust
+
+CORPUS = Path(__file__).parents[1] / "fuzz/corpus"
+FILES = sorted(file for file in CORPUS.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_no_input_of_the_corpus_breaks_its_target(file: Path) -> None:
+    TARGETS[file.parent.name](file.read_bytes())
+
+
+def test_each_target_has_a_corpus_that_is_small() -> None:
+    assert sorted(folder.name for folder in CORPUS.iterdir()) == sorted(TARGETS) == sorted(NAMES)
+    for name in TARGETS:
+        files = [file for file in FILES if file.parent.name == name]
+        assert len(files) >= 10
+        assert max(file.stat().st_size for file in files) <= 8192
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_it_begins_with_is_good_and_reaches_behind_every_check(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would mutate what was refused long before. Where a rule or a kind of peripheral is new, it gets an example."""
+    monkeypatch.setattr("tests.fuzz.targets._told", lambda refusal: pytest.fail(str(refusal)) if name == "document" else None)
+    for seed in seeds(name):
+        TARGETS[name](seed)
+    assert POLICY.keys() == RULES.keys()
+    assert {table["kind"] for table in LOCAL["peripherals"].values()} == KINDS.keys() - {"booth"}
+    assert CONFIG
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_some_mutations_of_it_break_nothing(name: str) -> None:
+    """A taste of what `make fuzz` does for a minute; always the same."""
+    chance, known = Random(name), words()
+    for seed in seeds(name):
+        for _ in range(25):
+            TARGETS[name](mutate.mutated(seed, known, chance))
+
+
+NO_JSON: list[tuple[Any, bytes]] = [
+    (envelope, b"null"),
+    (document, b"\xff"),
+    (trust, b"[" * 100_000),
+    (policy, b'{"hours": 1, "hours": 2}'),
+    (config, b"NaN"),
+]
+
+
+@pytest.mark.parametrize(("target", "data"), NO_JSON)
+def test_what_is_no_json_is_refused_by_each(target: Any, data: bytes) -> None:
+    target(data)
+
+
+def test_a_target_notices_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a minute of fuzzing would prove nothing."""
+    monkeypatch.setattr("tests.fuzz.targets.layer_problems", lambda *_: [])
+    with pytest.raises(Exception, match="telemetry_s"):
+        config(b'{"reporting": {"telemetry_s": "often"}}')
+    monkeypatch.setattr("tests.fuzz.targets.judge", lambda *_: None)
+    with pytest.raises(AssertionError, match="without a key"):
+        envelope(b'{"payload": "", "payloadType": "x", "signatures": []}')

@@ -1,0 +1,51 @@
+"""Many documents, one after another, on a running agent; and what its process holds."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.documents.published import OPERATOR, answer, codes, flipped
+from tests.world import AgentProcess, World
+
+
+def resident_kib(agent: AgentProcess) -> int:
+    status = Path(f"/proc/{agent.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
+
+
+def open_files(agent: AgentProcess) -> int:
+    return len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
+
+
+def children(agent: AgentProcess) -> list[str]:
+    return [pid for task in Path(f"/proc/{agent.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
+
+
+async def at_rest(w: World, agent: AgentProcess, files: int | None = None) -> None:
+    await w.until(lambda: not children(agent) and files in (None, open_files(agent)), "no process and no file left behind")
+
+
+async def documents(w: World, first_rev: int, count: int) -> None:
+    """Half of them good, some of these with 5 KB of another booth's; the others forged, or no documents at all."""
+    for number in range(count):
+        rev = first_rev + number
+        doc: dict[str, Any] = {"reporting": {"telemetry_s": 300 + rev}}
+        if number % 8 == 0:
+            doc["peripherals"] = {"x" * 5000: {}}
+        good = OPERATOR.sign("config", doc, rev=rev)
+        match number % 4:
+            case 0 | 1:
+                assert (await answer(w, good))["status"] == "applied"
+            case 2:
+                assert codes(await answer(w, flipped(good, "payload"))) == ["bad-signature"]
+            case 3:
+                assert codes(await answer(w, b"[" * 60_000)) == ["bad-envelope"]
+
+
+async def growth_kib(w: World, agent: AgentProcess, count: int) -> int:
+    """How much the agent has grown after so many. The first twenty are not counted: they load what is loaded once."""
+    await documents(w, 100, 20)
+    await at_rest(w, agent)
+    before, files = resident_kib(agent), open_files(agent)
+    await documents(w, 200, count - 20)
+    await at_rest(w, agent, files)
+    return resident_kib(agent) - before
