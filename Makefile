@@ -13,7 +13,7 @@ TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base faketime iprou
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
-.PHONY: help setup run test test-system check bench install uninstall wheels lock schema runbook reference clean
+.PHONY: help setup run test test-system check fuzz bench install uninstall wheels lock schema runbook reference clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,13 @@ check: setup ## types, lint, import rules, units, generated files
 	$(BIN)/python docs/runbook/index.py --check
 	$(BIN)/python docs/reference.py --check
 	$(BIN)/python docs/schemas.py --check
+
+fuzz: setup ## what reads signed documents, by mutations that coverage guides, for a minute; ARGS="--seconds 600 --merge" for more
+	test -x $(VENV)/fuzz/bin/python || $(PYTHON) -m venv $(VENV)/fuzz
+	@$(VENV)/fuzz/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary atheris \
+	    -r requirements/fuzz.lock || { echo "make fuzz: nothing was fuzzed. Where atheris has no wheel for $$($(VENV)/fuzz/bin/python -V):" \
+	    "rm -r $(VENV)/fuzz && make fuzz PYTHON=python3.11" >&2; exit 1; }
+	$(VENV)/fuzz/bin/python -m tests.fuzz $(ARGS)
 
 bench: setup ## measure, compare with a peer, and write docs/performance.md
 	@sh provisioning/system-packages $(TEST_PACKAGES)

@@ -293,7 +293,7 @@ def test_the_receipt_printer_prints_at_its_port_and_nowhere_else(followed: Follo
         try:
             until_said(booth, "health/receipt-printer", '"status":"ok"')
             assert booth.run(f"cat {face(3)}/authorized") == "0\n"
-            assert booth.run("ls /dev/booth") == "usb-2\n"
+            booth.wait_for("test $(ls /dev/booth) = usb-2")
         finally:
             for name in ("line", "elsewhere"):
                 booth.unplug(name)
