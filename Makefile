@@ -98,6 +98,8 @@ lock: setup ## pin every dependency again, with hashes
 	    --no-annotate --custom-compile-command "make lock" setup.cfg --extra scanner --extra receipts --extra gpio -o requirements/booth.lock
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	    --no-annotate --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.lock
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --no-annotate --custom-compile-command "make lock" --constraint requirements/dev.lock requirements/fuzz.in -o requirements/fuzz.lock
 
 clean: ## forget .venv/ and every cache
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _FIRST_LOOK_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 24 * 3600.0
 _SAID_WITHIN_S: Final = 3.0
+_AFTER_A_FLOOD_S: Final = 10.0
 _BUSY_LATER_S: Final = 60.0
 
 _NOTHING_YET: Final[Mapping[str, Any]] = {
@@ -96,9 +97,7 @@ class Configurer:
         layer: LayerName = "fleet" if topic.address.area == ALL else "area" if topic.address.booth == ALL else "booth"
         item = Waiting(topic.names[0], layer, message.payload)
         through_root = item.kind in ("policy", "trust") and self._policy.installed
-        dropped = (self._for_root if through_root else self._for_us).put(item)
-        if dropped:
-            log.warning("documents arrive faster than they are judged: %d passed over", dropped)
+        (self._for_root if through_root else self._for_us).put(item)
 
     async def run(self) -> None:
         """Until cancelled. What is in force is said by itself only where no document arrives soon after the start."""
@@ -117,6 +116,12 @@ class Configurer:
                 await otherwise()
                 continue
             await self._take(queue, item)
+            if queue.was_flooded():
+                log.warning(
+                    "documents came faster than they are judged: some were passed over, what is retained is asked for again"
+                )
+                await asyncio.sleep(_AFTER_A_FLOOD_S)
+                self._adopter.ask_again()
 
     async def _nothing(self) -> None:
         return

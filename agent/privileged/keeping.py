@@ -112,6 +112,8 @@ class Lockdown:
         if request.kind == "trust":
             yield self._take_trust(message)
             return
+        if self._policy.revert() is not None:  # a trial whose process was killed: what it loosened was never confirmed
+            self._settle(self._policy.apply())
         layer = request.layer
         try:
             trust = files.trust_in(self._machine.path(place.CONFIG))

@@ -63,7 +63,7 @@ CONFIGURATIONS: dict[str, tuple[str, bytes]] = {
     "unknown services": ("invalid", config({"services": {f"s{number}": {} for number in range(15_000)}})),
     "another booth's peripherals": ("", config({"peripherals": {f"p{number}": {} for number in range(15_000)}})),
     "forbidden options": ("invalid", config({"peripherals": {f"p{number}": {"device": 1} for number in range(9_000)}})),
-    "exceptions": ("", config({"hours": {"exceptions": {day: [] for day in days(11_000)}}})),
+    "exceptions": ("", config({"hours": {"exceptions": {day: ["07:00-12:30"] * 35 for day in days(400)}}})),
     "spans": ("", config({"hours": {"week": {"mon": ["00:00-24:00"] * 15_000}}})),
     "appointments": ("", config({"appointments": {"at": ["2026-12-01T09:30"] * 12_000}})),
     "a long text, deep": ("invalid", config({"reporting": {"telemetry_s": nested("x" * MOST, 26)}})),

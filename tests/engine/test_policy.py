@@ -164,6 +164,16 @@ async def test_documents_wait_in_a_bounded_room_and_the_newest_stay() -> None:
         queue.put(Waiting("config", "booth", bytes([n]) * 300_000))
     kept = [(await queue.get()).payload[0] for _ in range(6)]
     assert kept == list(range(14, 20))
+    assert queue.was_flooded()
+    assert not queue.was_flooded()
+
+
+async def test_many_small_ones_are_as_bounded_as_a_few_large_ones() -> None:
+    queue = Queue()
+    for n in range(50_000):
+        queue.put(Waiting("config", "booth", b"%d" % n))
+    assert (await queue.get()).payload == b"49968"
+    assert not queue.was_flooded()  # some still wait
 
 
 async def test_what_could_not_be_judged_comes_again_unless_a_newer_one_does() -> None:

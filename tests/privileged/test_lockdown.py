@@ -489,3 +489,13 @@ def test_a_leaked_key_does_not_move_the_clock_day_by_day(booth: Booth) -> None:
         booth.take(booth.sign({"front": {"open": rev % 2}}, rev=rev, issued_at="2099-01-01T00:00:00.000Z"))
     newest = json.loads((booth.root / "var/lib/booth-lockdown/policy/state.json").read_text())["newest_issued_at"]
     assert datetime.fromisoformat(newest).timestamp() < time.time() + 2 * 86_400
+
+
+def test_what_a_killed_trial_loosened_counts_for_nothing(booth: Booth) -> None:
+    booth.take(booth.sign({"front": {"open": 1}}))
+    envelope = booth.sign({"front": {"open": 4}}, rev=2)
+    under_way = booth.lockdown().take(Request("policy", "booth", len(envelope)), envelope)
+    assert [next(under_way)["status"], next(under_way)["status"]] == ["applying", "awaiting-confirmation"]
+    [report] = booth.take(booth.sign({"front": {"open": 3}}, rev=3, keys=[booth.operator.first]))
+    assert report["errors"][0]["code"] == "not-enough-signatures"
+    assert booth.open("front") == "1"

@@ -4,20 +4,29 @@ They wait for what the booth says, never for a time: a second here is hours ther
 polls (dummy_hcd) holds the clock close to ours.
 """
 
+import json
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from tests.virtual_booth.booth import VirtualBooth
+from tests.virtual_booth.image import REPOSITORY
+from tests.virtual_booth.inside import write
+
+_FLOOR: Final = "/usr/lib/booth-agent/floor.json"
 
 
 @pytest.fixture(scope="package")
 def hurried(installed: VirtualBooth) -> Iterator[VirtualBooth]:
-    """The machine with all that is installed on it."""
+    """The machine with all that is installed on it. By its own floor a booth without a policy prints nothing: this one does."""
+    floor = json.loads((REPOSITORY / "provisioning/floor.json").read_text())
+    floor["policy"]["printing"] = {"pages_per_session": 100, "pages_per_day": 1000}
+    write(installed, _FLOOR, json.dumps(floor))
     installed.run("sync")
     installed.cut_power()
     installed.boot(hurried=True)
     yield installed
-    installed.run("sync")
+    installed.run(f"cp /repository/provisioning/floor.json {_FLOOR} && sync")
     installed.cut_power()
     installed.boot()

@@ -1,0 +1,82 @@
+"""Good documents to begin with, and the words that occur in them."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.contract.documents import Document
+from agent.contract.typed import schema
+from agent.documents.trust import Trust
+from agent.settings_remote import SECTIONS
+from agent.settings_tables import Document as Tables
+from tests.fuzz.targets import KINDS, OPERATOR, RULES
+
+PROFILES = Path(__file__).parents[2] / "provisioning/profiles"
+
+CONFIG: dict[str, Any] = {
+    "reporting": {"heartbeat_s": 600, "telemetry_s": 60, "alarm_after_s": 5},
+    "hours": {"tz": "Europe/Paris", "week": {"mon": ["07:00-12:30", "14:00-19:30"]}, "exceptions": {"2026-12-25": []}},
+    "checks": {"every_s": 3600},
+    "heal": {"enabled": True, "per_day": 5, "retry_s": 600, "longest_session_s": 3600},
+    "light": {"red": "r", "green": "g", "blue": "b", "dim_pct": 10},
+    "services": {"print": {"either": ["document-printer"]}, "scan": {"offered": False}},
+    "broker": {"url": "mqtts://broker.example:8883", "keepalive_s": 60},
+    "appointments": {"at": ["2026-12-01T09:30"]},
+    "home_assistant": {"enabled": False},
+    "peripherals": {"board": {"over_temperature_c": 70.5}, "network": {"check_url": "http://check.example/204"}, "other": {}},
+}
+POLICY: dict[str, Any] = {
+    "web": {
+        "groups": {"state": ["caf.fr", "https://ants.gouv.fr:8443"], "visio": ["visio.example.org"]}, "allow": ["state", "visio"],
+        "downloads": True, "uploads": True, "printing": True, "camera_origins": ["https://visio.example.org"],
+    },
+    "usb": {"classes": ["hid"], "slots": {"scanner": ["scanner", "vendor"]}},
+    "firewall": {
+        "services": ["http", "https", "webrtc"], "domains": ["service-public.fr"],
+        "custom": {"meeting": {"protocol": "udp", "ports": [443, "10000-20000"], "to": ["192.0.2.0/24", "2001:db8::/32"]}},
+    },
+    "consoles": {"getty": False, "ssh": [{"from": "2026-12-07T09:00:00.000Z", "until": "2026-12-07T11:00:00.000Z"}]},
+    "camera": {"use": "visio-sessions", "microphone": True},
+    "session": {"idle_warn_s": 120, "idle_wipe_s": 180, "longest_s": 3600, "keep": ["scans"]},
+    "printing": {"pages_per_session": 20, "pages_per_day": 200, "held_job_s": 60, "history": True},
+    "hours": {"tz": "Europe/Paris", "week": {"mon": ["09:00-12:00"]}, "exceptions": {"2026-12-25": []}, "outside": "kiosk-off"},
+}  # fmt: skip
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """Good ones for a target."""
+    made: dict[str, list[Any]] = {
+        "envelope": [json.loads(OPERATOR.sign("policy", {}, keys=OPERATOR.both)) | {"payloadType": "x"}],
+        "document": [
+            OPERATOR.statement(CONFIG), OPERATOR.statement(POLICY, 2, not_after="2027-01-01T00:00:00.000Z", confirm_s=60),
+        ],
+        "trust": [OPERATOR.trust(), OPERATOR.trust(version=2, epoch=2)],
+        "policy": [POLICY, *({name: part} for name, part in POLICY.items())],
+        "config": [CONFIG, *({name: part} for name, part in CONFIG.items())],
+    }  # fmt: skip
+    for value in made[target]:
+        yield json.dumps(value).encode()
+
+
+def words() -> list[str]:
+    """Every key and every word that a document may hold, from the types."""
+    schemas = [schema(type_) for type_ in (Document, Trust, Tables)]
+    schemas += [schema(rule.schema) for rule in RULES.values()]
+    found = {*SECTIONS, *KINDS, *RULES}
+    for kind in KINDS.values():
+        found |= {field.name for field in dataclasses.fields(kind.options)}
+    found |= {word for value in (*schemas, CONFIG, POLICY) for word in _texts(value) if len(word) <= 60}
+    return sorted(found)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (key, *_texts(item))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
