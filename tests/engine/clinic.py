@@ -83,6 +83,9 @@ class Device:
         if self.fault is not None and name in self.fault.cured_by:
             self.fault = None
 
+    async def ask_anew(self) -> None:
+        """A queue's: the next probe asks its device again, as each of them does here."""
+
     async def probe(self, *, active: bool) -> Reading | None:
         if self.leaves_alone and active:
             return None
