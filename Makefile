@@ -13,7 +13,7 @@ TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base faketime iprou
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
-.PHONY: help setup run test test-system check fuzz bench install uninstall wheels lock schema runbook reference clean
+.PHONY: help setup run test test-system test-healing check fuzz bench install uninstall wheels lock schema runbook reference clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,7 +40,11 @@ test: setup ## the whole suite, against real peers on loopback
 
 test-system: setup ## a booth in a virtual machine: LEDs, GPIO, a camera, USB, the unit in its sandbox, power cuts
 	@sh provisioning/system-packages $(VIRTUAL_PACKAGES)
-	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth $(ARGS)
+	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth --ignore=tests/virtual_booth/hurried $(ARGS)
+
+test-healing: setup ## each fault that heals once, and a power cut in each rung, in a virtual booth whose idle time is skipped
+	@sh provisioning/system-packages $(VIRTUAL_PACKAGES)
+	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth/hurried $(ARGS)
 
 check: setup ## types, lint, import rules, units, generated files
 	@sh provisioning/system-packages $(CHECK_PACKAGES)

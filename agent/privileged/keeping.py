@@ -37,6 +37,7 @@ _CORRECTORS: Final = (
     "booth-lockdown-next.timer",
     "booth-lockdown-serve.socket",
 )
+_ROUNDS: Final = 4  # of one check
 _SHOWN_S: Final = 2.0  # that there was drift, before it is said that all is well: the daemon reads one file
 
 
@@ -83,14 +84,32 @@ class Lockdown:
         if self._policy.revert() is not None:  # whoever tried it is gone: this holds the lock
             self._settle(self._policy.apply())
             return self._say("applied")
-        drift = self._correct()
-        report = self._say("drifted" if drift else "applied", drift=drift)
-        if drift:
-            self._pause(_SHOWN_S)
-            # What was changed meanwhile starts no other run (systemd.path(5)).
-            again = [name for name in self._correct() if report["rules"][name]["measured"] != "violated"]
-            self._say("drifted" if again else "applied", drift=again)
-        return report
+        first, standing = None, set[str]()
+        for _ in range(_ROUNDS):  # what is changed while this runs starts no other run (systemd.path(5))
+            stamps = self._stamps()
+            drift = self._correct()
+            if drift and set(drift) <= standing:
+                break  # it was said, and does not get better
+            report = self._say("drifted" if drift else "applied", drift=drift)
+            first = first or report
+            standing = {name for name in drift if report["rules"][name]["measured"] == "violated"}
+            if drift:
+                self._pause(_SHOWN_S)
+            elif self._stamps() == stamps:
+                break
+        assert first is not None
+        return first
+
+    def _stamps(self) -> list[tuple[int, int] | None]:
+        """By which it is seen whether a watched file was changed."""
+        found: list[tuple[int, int] | None] = []
+        for name in sorted({name for rule in self._rules.values() for name in rule.watched}):
+            try:
+                status = self._machine.path(name).lstat()
+                found.append((status.st_ino, status.st_mtime_ns))
+            except OSError:
+                found.append(None)
+        return found
 
     def _correct(self) -> list[str]:
         self._look_again()

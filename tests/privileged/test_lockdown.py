@@ -65,7 +65,7 @@ def toy(name: str) -> Rule:
 
     return Rule(
         name, Doors, lambda before, after: after.open > before.open, apply, measure,
-        lambda machine, _place: machine.remove(file(machine)), next_change=next_change,
+        lambda machine, _place: machine.remove(file(machine)), next_change=next_change, watched=(f"etc/{name}",),
     )  # fmt: skip
 
 
@@ -274,10 +274,51 @@ def test_drift_is_found_told_and_corrected(booth: Booth) -> None:
 def test_what_is_changed_while_drift_is_told_is_corrected_too(booth: Booth) -> None:
     booth.take(booth.sign({"front": {"open": 1}}))
     (booth.root / "etc/front").write_text("9\n")
-    booth.meanwhile = lambda: (booth.root / "etc/back").write_text("9\n")
+    told = []
+
+    def meanwhile() -> None:
+        told.append(booth.said()["drift"])
+        if len(told) == 1:
+            (booth.root / "etc/back").write_text("9\n")
+
+    booth.meanwhile = meanwhile
     assert booth.lockdown().check()["drift"] == ["front"]
-    assert (booth.said()["status"], booth.said()["drift"]) == ("drifted", ["back"])
-    assert (booth.open("front"), booth.open("back")) == ("1", "0")
+    assert told == [["front"], ["back"]]
+    assert (booth.open("front"), booth.open("back"), booth.said()["status"]) == ("1", "0", "applied")
+
+
+def test_what_is_changed_while_it_is_measured_is_corrected_too(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
+    booth.take(booth.sign({"front": {"open": 1}}))
+    lockdown, publish, changes = booth.lockdown(), Lockdown._publish, ["9", "9"]
+
+    def changed(self: Lockdown, report: dict[str, Any]) -> None:
+        publish(self, report)
+        if changes:
+            (booth.root / "etc/front").write_text(changes.pop())
+
+    def corrected(self: Lockdown) -> list[str]:
+        drift = correct(self)
+        if not drift and looks:  # after it was looked at, and before it is measured
+            (booth.root / "etc/front").write_text(looks.pop())
+        return drift
+
+    correct, looks = Lockdown._correct, ["9"]
+    monkeypatch.setattr(Lockdown, "_correct", corrected)
+    assert lockdown.check()["status"] == "drifted"
+    assert (booth.open("front"), booth.said()["status"]) == ("1", "applied")
+
+    monkeypatch.setattr(Lockdown, "_correct", correct)
+    monkeypatch.setattr(Lockdown, "_publish", changed)
+    assert lockdown.check()["status"] == "applied"  # so it was, when it was looked at
+    assert (booth.open("front"), booth.said()["status"]) == ("1", "applied")
+
+
+def test_what_cannot_be_corrected_is_said_once_a_check(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:
+    booth.take(booth.sign({"front": {"open": 1}}))
+    (booth.root / "etc/front").write_text("9\n")
+    monkeypatch.setattr(Machine, "put", lambda *_: None)
+    assert booth.lockdown().check()["drift"] == ["front"]
+    assert (booth.said()["status"], booth.said()["drift"]) == ("drifted", ["front"])
 
 
 def test_an_expired_policy_stays_and_is_stale(booth: Booth, monkeypatch: pytest.MonkeyPatch) -> None:

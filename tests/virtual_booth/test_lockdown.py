@@ -103,7 +103,7 @@ def floor(cups: Paper) -> Iterator[VirtualBooth]:
     booth.run("systemctl is-system-running --wait || true", 180)
     yield booth
     booth.run("systemctl --quiet disable --now booth-kiosk booth-agent", 60)
-    booth.run("/opt/booth-agent/bin/booth-lockdown undo", 120)
+    booth.run("/opt/booth-agent/bin/booth-lockdown undo && systemctl stop booth-lockdown-apply", 120)
     booth.run("userdel kiosk; rm -rf /home/kiosk /var/spool/booth-scans /var/lib/booth-lockdown/* /etc/booth-agent/trust.json")
     booth.run(f"rm -rf {_KIOSK} {ENVELOPES} && systemctl daemon-reload")
 
@@ -152,7 +152,7 @@ def test_at_boot_the_floor_is_applied_before_the_kiosk_and_the_agent(floor: Virt
     for unit in ("booth-kiosk", "booth-agent"):
         assert mono_s(floor, unit, "ExecMainStart") > ended, unit
     # What it asks for (systemd, udev, cupsd) must not wait for it in turn, which ends in deadlines.
-    assert ended - began < 30
+    assert ended - began < 60, "more than ten times what it takes on an emulated processor that has nothing else to do"
     assert floor.run("journalctl -b -o cat --no-pager | grep -i 'ordering cycle' || true") == ""
     assert floor.run("systemctl list-units --state=failed --plain --no-legend 'booth-*'") == ""
 
@@ -204,7 +204,7 @@ def test_a_profile_is_followed_and_measured(followed: Followed) -> None:
     }, report["rules"]  # fmt: skip
     layers = {name: section["layer"] for name, section in report["sections"].items()}
     assert layers == {**dict.fromkeys(RULES, "fleet"), "hours": "booth"}
-    assert followed.seconds < 20  # on an emulated processor; two seconds on a booth
+    assert followed.seconds < 60  # on an emulated processor that may have other work; two seconds on a booth
 
 
 def test_what_the_profile_says_is_on_the_machine(followed: Followed) -> None:
@@ -227,8 +227,8 @@ def test_what_the_profile_says_is_on_the_machine(followed: Followed) -> None:
             "test ! -e /etc/chromium/policies/managed/zz.json", id="another policy is put beside it",
         ),
         pytest.param(
-            "consoles", "rm /etc/systemd/system.control/getty@* && systemctl daemon-reload && systemctl start getty@tty2",
-            "test $(systemctl is-active getty@tty2) = inactive && ! systemctl start getty@tty2", id="a login is opened",
+            "consoles", "rm /etc/systemd/system.control/getty@*",
+            "test -e /etc/systemd/system.control/getty@.service && ! systemctl start getty@tty2", id="a login is unmasked",
         ),
         pytest.param(
             "usb", "rm /etc/udev/rules.d/60-booth-usb.rules", "test -e /etc/udev/rules.d/60-booth-usb.rules",
@@ -246,7 +246,8 @@ def test_a_watched_file_that_somebody_changes_is_put_right_at_once(
     booth = followed.booth
     since = Heard(booth)
     booth.run(change)
-    booth.wait_for(corrected, 30)
+    why = "{ systemctl status booth-lockdown-check.path; journalctl -b -u 'booth-lockdown-*' --no-pager | tail -30; false; }"
+    booth.wait_for(f"{{ {corrected}; }} || {why}", 60)
     assert since.until_drift(rule) == ["drifted", "applied"]
 
 
@@ -420,6 +421,7 @@ def rows(followed: Followed) -> Iterator[list[dict[str, Any]]]:
     booth = followed.booth
     in_force = signed(_OPEN, 5)
     booth.run("systemctl stop booth-agent broker || true", 60)
+    booth.run("rm -rf /run/kept && cp -a /var/lib/booth-agent /run/kept")
     start_broker(booth)
     put(booth, f"{ENVELOPES}/in-force", in_force)
     deliver = f"{AS_AGENT} /usr/bin/python3 -I /repository/tests/virtual_booth/guest/deliver.py booth {ENVELOPES}/in-force"
@@ -441,7 +443,7 @@ def rows(followed: Followed) -> Iterator[list[dict[str, Any]]]:
         put(booth, f"{ENVELOPES}/{name}", envelope)
     with plugged_in(booth), taken_over(booth, "policy") as found:
         yield found
-    booth.run("systemctl stop broker")
+    booth.run("systemctl stop broker; rm -rf /var/lib/booth-agent && mv /run/kept /var/lib/booth-agent")
 
 
 def test_whoever_has_the_agent_loosens_nothing(rows: list[dict[str, Any]]) -> None:

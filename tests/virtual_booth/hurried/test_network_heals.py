@@ -51,15 +51,6 @@ def network(lan: VirtualBooth) -> Iterator[Patient]:
         yield Patient(lan, "network")
 
 
-@heals("network", "lease lost")
-def test_an_address_that_was_taken_away_is_asked_for_again(network: Patient) -> None:
-    """By a program that meddles; the manager still believes that it has it."""
-    network.breaks("ip address flush dev eth0")
-    until_said(network.booth, "health/network", '"code":"no-address"')
-    network.healed("lease lost", "renew-address", _HEALED_S)
-    assert network.attempts() == [("renew-address", "cured")]
-
-
 @heals("network", "link hangs")
 def test_a_link_that_was_left_down_is_bounced(network: Patient) -> None:
     network.breaks("ip link set dev eth0 down")
