@@ -17,6 +17,10 @@ Row = tuple[str, str]  # kind and name, as in healable.FAULTS
 Test = TypeVar("Test", bound=Callable[..., Any])
 
 NOT_PRODUCED: Final[dict[Row, str]] = {
+    (
+        "receipt-printer",
+        "line stuck",
+    ): "a question without an answer closes the line, and the next one opens it anew",
     ("scanner", "stuck in the kernel"): "no backend of SANE's that is at hand waits in the kernel for its device",
     ("scanner", "another process of ours has it"): "what of ours is left after its deadline is what SIGKILL does not end",
     ("network", "lease lost"): "QEMU's router answers a renewal by broadcast, where systemd-networkd does not listen for it",

@@ -1,4 +1,4 @@
-"""A device on USB whose printing and whose scanning part fail until the right thing is done to it; and what a line suffers."""
+"""A device on USB whose printing and whose scanning part fail until the right thing is done to it."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from itertools import groupby
 
 import pytest
 
-from tests.virtual_booth.booth import PYTHON, VirtualBooth
+from tests.virtual_booth.booth import VirtualBooth
 from tests.virtual_booth.healed import Patient, heals
 from tests.virtual_booth.inside import agent, heard, until_heard, until_said
 from tests.virtual_booth.printers import UsbPrinter
@@ -59,7 +59,6 @@ _SCANNER_FAULTS = {
     "authorize": ("io-error", "wrongly configured"),
     "power": ("io-error", "firmware hangs"),
 }
-_DESK = f"{PYTHON} -B -m tests.virtual_booth.guest.desk"
 
 
 @pytest.fixture(scope="module")
@@ -148,26 +147,3 @@ def test_a_dead_scanner_has_each_rung_once_and_no_reboot(printer: UsbPrinter) ->
         assert patient.attempts() == [(rung, "failed") for rung in rungs]
         patient.noted("dead", "", patient.events()[-1])
         assert booth.run(_BOOT_ID) == boot
-
-
-@heals("receipt-printer", "line stuck")
-def test_a_line_that_carries_nothing_any_more_is_opened_anew(hurried: VirtualBooth) -> None:
-    """A router or a switch between has forgotten the connection: what stands is swallowed, what is new goes through."""
-    booth = hurried
-    booth.run(f"systemd-run --quiet --unit desk --property WorkingDirectory=/ {_DESK}")
-    try:
-        booth.wait_for("ss -Htln 'sport = :9100' | grep -q LISTEN")
-        with agent(booth, _BOOTH + _RECEIPTS.format(device="tcp://127.0.0.1:9100")):
-            until_said(booth, "health/receipt-printer", '"status":"ok"')
-            patient = Patient(booth, "receipt-printer")
-            swallow = "nft add rule inet swallow out tcp sport 9100 tcp dport $port drop"
-            patient.breaks(
-                "nft add table inet swallow;"
-                "nft 'add chain inet swallow out { type filter hook output priority 0; }';"
-                "port=$(ss -Htn state established 'dport = :9100' | awk '{ sub(/.*:/, \"\", $3); print $3 }');"
-                f"{swallow}"
-            )
-            patient.healed("line stuck", "reopen", _HEALED_S)
-            assert patient.attempts() == [("reopen", "cured")]
-    finally:
-        booth.run("systemctl stop desk; nft delete table inet swallow || true")
