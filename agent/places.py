@@ -5,12 +5,14 @@ Problems are printed, with what to do, for whoever started the program.
 
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from agent.contract.typed import Invalid
 from agent.peripherals import declared
-from agent.settings import Settings, load
+from agent.settings import Settings, data_of, read
 
 _RUNTIME_DIR: Final = Path("/run/booth-agent")
 
@@ -21,17 +23,37 @@ def config_file(option: Path | None) -> Path:
 
 def settings_of(option: Path | None) -> Settings | None:
     """The settings, or None after every problem was printed."""
+    data = data_in(option)
+    return None if data is None else settings_in(option, data)
+
+
+def data_in(option: Path | None) -> dict[str, Any] | None:
+    """The plain data of the file, or None after the problem was printed."""
     file = config_file(option)
     try:
-        return load(file, declared())
+        return data_of(file)
     except OSError as error:
         print(f"booth-agent: {file}: {error.strerror}; name the file with --config FILE", file=sys.stderr)
     except Invalid as error:
-        for problem in error.problems:
-            print(f"{file}: {problem}", file=sys.stderr)
-        count = len(error.problems)
-        print(f"booth-agent: {count} problem{'s' if count > 1 else ''} in {file}", file=sys.stderr)
+        _print_problems(file, error)
     return None
+
+
+def settings_in(option: Path | None, data: Mapping[str, Any]) -> Settings | None:
+    """The settings in the file's data, or None after every problem was printed."""
+    file = config_file(option)
+    try:
+        return replace(read(data, declared(), file.parent), file=file)
+    except Invalid as error:
+        _print_problems(file, error)
+    return None
+
+
+def _print_problems(file: Path, error: Invalid) -> None:
+    for problem in error.problems:
+        print(f"{file}: {problem}", file=sys.stderr)
+    count = len(error.problems)
+    print(f"booth-agent: {count} problem{'s' if count > 1 else ''} in {file}", file=sys.stderr)
 
 
 def state_dir_of(option: Path | None, fallback: Path | None = None) -> Path | None:

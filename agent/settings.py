@@ -2,7 +2,6 @@
 
 import datetime
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +49,8 @@ def load(file: Path, kinds: Mapping[str, Peripheral]) -> Settings:
 
 def data_of(file: Path) -> dict[str, Any]:
     """The plain data of `agent.toml`. Raises `Invalid` where it is not TOML, and OSError where it cannot be read."""
+    import tomllib  # noqa: PLC0415 - the daemon is handed the data, and does without the parser
+
     try:
         with open(file, "rb") as stream:
             return tomllib.load(stream)

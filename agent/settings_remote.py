@@ -1,51 +1,28 @@
-"""The operator's configuration over `agent.toml`: what it may say, what it makes of the settings, and which layer gave what.
-
-Over the local file it lies key by key; among themselves layers do not mix inside a section. Contract §7.
-"""
+"""The operator's configuration: what it may say over this booth's `agent.toml`, and what is reported of it. Contract §7."""
 
 import dataclasses
-import logging
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from agent.contract.documents import LayerName
 from agent.contract.typed import Invalid, Problem, build, plain
-from agent.documents.shelf import Shelf
-from agent.peripherals import declared
+from agent.overlay import Table, merged
 from agent.peripherals.declaration import Peripheral
 from agent.rules.layers import by_name, effective
-from agent.settings import Settings, data_of, read
-
-log = logging.getLogger(__name__)
+from agent.settings import Settings, read
 
 SECTIONS: Final = (
     "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "broker", "appointments", "home_assistant",
 )  # fmt: skip
 BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
 
-Table = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class HomeAssistantTable:
     enabled: bool = False
-
-
-def merged(local: Table, documents: Mapping[LayerName, Table]) -> dict[str, Any]:
-    """`agent.toml`'s data with the operator's documents over it. What a booth does not have is left out."""
-    result = {name: dict(table) if isinstance(table, Mapping) else table for name, table in local.items()}
-    for name, section in effective(documents).items():
-        if name not in ("peripherals", "home_assistant") and isinstance(section.value, Mapping):
-            result[name] = {**result.get(name, {}), **section.value}
-    peripherals = result.setdefault("peripherals", {})
-    for name, section in by_name(documents, "peripherals").items():
-        if name in peripherals and isinstance(section.value, Mapping):
-            peripherals[name] = {**peripherals[name], **section.value}
-    return result
 
 
 def layer_problems(document: Table, local: Table, kinds: Mapping[str, Peripheral], directory: Path) -> list[Problem]:
@@ -110,23 +87,6 @@ def local_options(peripheral: Peripheral) -> set[str]:
 def _shown(name: object) -> str:
     text = str(name)
     return text if re.fullmatch("[ -~]{1,60}", text) else repr(text)[:60]
-
-
-def with_documents(settings: Settings, state_dir: Path) -> Settings:
-    """The settings with what was accepted before. A trial that the power cut short is over. Where `agent.toml` was changed since
-    and no longer goes with the documents, it counts alone: the agent starts, and says so when the documents arrive again."""
-    shelf = Shelf(state_dir / "documents" / "config")
-    with suppress(OSError):  # a disk that is read-only: it is taken back at each start
-        shelf.revert()
-    try:
-        documents = {layer: document.doc for layer, document in shelf.documents().items()}
-        if not documents:
-            return settings
-        data = merged(data_of(settings.file), documents)
-        return dataclasses.replace(read(data, declared(), settings.file.parent), file=settings.file)
-    except (Invalid, OSError) as error:
-        log.warning("the operator's configuration does not go with agent.toml, which counts alone: %s", error)
-        return settings
 
 
 # --- what is reported ---

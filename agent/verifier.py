@@ -20,10 +20,11 @@ from agent.documents.judge import Judged, Kind, Seen, judge
 from agent.documents.report import effective_sha256, errors_of, good_until, revisions
 from agent.documents.shelf import Shelf
 from agent.documents.trust import next_trust
+from agent.overlay import SHELF, merged
 from agent.peripherals import declared
 from agent.rules.layers import LAYERS, audience_of
 from agent.settings import read
-from agent.settings_remote import layer_problems, merged, reported_sections, result_problems
+from agent.settings_remote import layer_problems, reported_sections, result_problems
 
 _QUESTION_BYTES: Final = 64 * 1024
 
@@ -117,20 +118,20 @@ class _Configuration:
         with open(question.config, "rb") as stream:
             self._local = tomllib.load(stream)
         self._kinds = declared()
-        self._shelf = Shelf(Path(question.state_dir) / "documents" / "config")
+        self._shelf = Shelf(Path(question.state_dir) / SHELF)
 
     def answer(self, message: bytes) -> Answer:
         question = self._question
-        if question.act == "report":
-            return self._report("reverted" if self._shelf.state.reverted else "known")
         if question.act == "settle":
             if question.held:
                 self._shelf.confirm()
                 return self._report("accepted")
             self._shelf.revert()
             return self._report("reverted")
-        if self._shelf.state.trying is not None:  # whoever tried it asks about something else now
+        if self._shelf.state.trying is not None:  # whoever tried it is gone, or asks about something else now
             self._shelf.revert()
+        if question.act == "report":
+            return self._report("reverted" if self._shelf.state.reverted else "known")
         try:
             return self._take(message)
         except Refusal as refusal:

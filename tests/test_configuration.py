@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from agent.documents.shelf import Shelf
 from agent.documents.signatures import seal
 from agent.documents.trust import PAYLOAD_TYPE
+from agent.overlay import SHELF
 from agent.simulator.mosquitto import Mosquitto
 from tests.documents.operator import Operator
 from tests.world import Observer, World, world
@@ -245,3 +247,31 @@ async def replace_trust(w: World, old: Operator, new: Operator, **over: Any) -> 
     envelope = seal(PAYLOAD_TYPE, json.dumps(new.trust(**over)).encode(), list(old.roots))
     w.observer.publish(f"{BOOTH_TOPIC}/trust/desired", envelope, retain=True)
     await w.until(lambda: any(m.json["code"] == "trust-replaced" for m in w.observer.of("event/security")), "the new trust list")
+
+
+async def test_an_agent_toml_that_no_longer_goes_with_the_documents_counts_alone(tmp_path: Path, operator: Operator) -> None:
+    async with world(tmp_path) as w:
+        operator.install(tmp_path)
+        agent = await w.start_agent()
+        light = {"light": {"white": "booth:white:status"}, "reporting": {"telemetry_s": 12}}
+        assert (await answer(w, "booth", operator.sign("config", light)))["status"] == "applied"
+        await agent.stop()
+        w.observer.publish(f"{BOOTH_TOPIC}/config/desired", b"", retain=True)
+        w.config["light"] = {"gpio": True}
+        already = len(w.observer.of("config/reported"))
+        agent = await w.start_agent()
+        said = await reported(w, already)
+        assert said["sections"]["reporting"]["value"]["telemetry_s"] == 900
+        assert "counts alone" in agent.stderr()
+
+
+async def test_an_agent_that_is_started_twice_takes_no_trial_back(tmp_path: Path, operator: Operator) -> None:
+    async with world(tmp_path) as w:
+        operator.install(tmp_path)
+        await w.start_agent()
+        already = len(w.observer.of("config/reported"))
+        await publish(w, "booth", operator.sign("config", {"broker": {"url": "mqtt://127.0.0.1:9"}}, confirm_s=600))
+        await on_trial(w, already)
+        second = await w.start_agent(online=False)
+        assert await second.process.wait() == 1
+        assert Shelf(w.state_dir / SHELF).state.trying == "booth"

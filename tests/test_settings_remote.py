@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from agent.contract.decode import MAX_BYTES, encode
 from agent.contract.documents import LayerName
 from agent.contract.typed import Invalid, Pattern, Range, build, plain
+from agent.overlay import merged
 from agent.peripherals import declared
 from agent.peripherals.declaration import LOCAL
 from agent.settings import read
-from agent.settings_remote import SECTIONS, layer_problems, local_options, merged, reported_sections, result_problems
+from agent.settings_remote import SECTIONS, layer_problems, local_options, reported_sections, result_problems
 
 KINDS = declared()
 HERE = Path("/nonexistent")

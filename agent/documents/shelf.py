@@ -55,7 +55,17 @@ class Shelf:
 
     def document(self, layer: LayerName) -> Document | None:
         """What counts of a layer; None where there is none, or its file is no longer what was accepted."""
-        revision = self.state.accepted.get(layer)
+        return self._document(layer, self.state.accepted.get(layer))
+
+    def settled(self) -> dict[LayerName, Document]:
+        """What counts where nobody confirms the trial that is on. Nothing is written."""
+        revisions: dict[LayerName, Revision | None] = dict(self.state.accepted)
+        if self.state.trying is not None:
+            revisions[self.state.trying] = self.state.before
+        documents = {layer: self._document(layer, revisions.get(layer)) for layer in LAYERS}
+        return {layer: document for layer, document in documents.items() if document is not None}
+
+    def _document(self, layer: LayerName, revision: Revision | None) -> Document | None:
         message = None if revision is None else self._message(layer, revision)
         if revision is None or message is None:
             return None

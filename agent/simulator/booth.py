@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.app import Agent
+from agent.overlay import with_accepted
 from agent.peripherals import declared
 from agent.settings import Settings, read
-from agent.settings_remote import with_documents
 from agent.settings_tables import DAYS
 from agent.simulator import switches
 from agent.simulator.audio import SoundCard
@@ -134,7 +134,8 @@ class SimulatedBooth:
         raise KeyError(name)
 
     def _settings(self) -> Settings:
-        return with_documents(read(self._data(), declared(), self.folder), self._state_dir)
+        data = self._data()
+        return read(with_accepted(data, self._state_dir) or data, declared(), self.folder)
 
     def _write_config(self) -> str:
         text = "".join(f"{name} = {toml(table)}\n" for name, table in self._data().items())

@@ -21,9 +21,10 @@ from agent.app import Agent
 from agent.documents.judge import payload_type
 from agent.documents.signatures import seal
 from agent.machine import Machine
+from agent.overlay import with_accepted
 from agent.peripherals import declared
-from agent.settings import load
-from agent.settings_remote import SECTIONS, with_documents
+from agent.settings import data_of, read
+from agent.settings_remote import SECTIONS
 from tests.documents.operator import key
 from tests.documents.published import BOOTH, GOOD, OPERATOR, PLACES, answer, codes, configured, flipped, publish, said
 from tests.faults.test_clock_faults import YEAR_S, JumpingTimes
@@ -188,8 +189,9 @@ async def test_f34_clock_ten_years_ahead(tmp_path: Path) -> None:
 async def _running(w: World, file: Path, times: JumpingTimes) -> AsyncIterator[None]:
     stop = asyncio.Event()
     already = len(w.observer.of("state"))
-    read = with_documents(load(file, declared()), w.state_dir)
-    running = asyncio.create_task(Agent(read, w.state_dir, Machine(times=times)).run(stop))
+    local = data_of(file)
+    settings = read(with_accepted(local, w.state_dir) or local, declared(), file.parent)
+    running = asyncio.create_task(Agent(settings, w.state_dir, Machine(times=times)).run(stop))
     try:
         await w.until(lambda: any(m.json["state"] == "online" for m in w.observer.of("state")[already:]), "online")
         yield

@@ -19,9 +19,10 @@ from agent.documents.signatures import seal
 from agent.documents.trust import PAYLOAD_TYPE, next_trust, read_trust
 from agent.lockdown import rules
 from agent.lockdown.rule import Place
+from agent.overlay import merged
 from agent.peripherals import declared
 from agent.settings import read
-from agent.settings_remote import layer_problems, merged, reported_sections
+from agent.settings_remote import layer_problems, reported_sections
 from tests.documents.operator import Operator
 
 OPERATOR: Final = Operator()
