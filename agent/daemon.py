@@ -56,9 +56,7 @@ def _settings(config: Path | None, local: Mapping[str, Any], merged: Mapping[str
     try:
         return replace(read(merged, declared(), alone.file.parent), file=alone.file)
     except Invalid as error:
-        print(
-            f"booth-agent: {alone.file} counts alone, the operator's configuration not: {error}", file=sys.stderr
-        )
+        print(f"booth-agent: {alone.file} counts alone, the operator's configuration not: {error}", file=sys.stderr)
         return alone
 
 
