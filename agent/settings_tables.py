@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from agent.contract import hours
 from agent.contract.hours import Exceptions, Week, Zone
-from agent.contract.typed import Check, Pattern, Range, shown
+from agent.contract.typed import Check, Length, Pattern, Range, shown
 from agent.contract.words import Area, BoothId
 from agent.system.broker import url_problem
 
@@ -105,14 +105,17 @@ class HealTable:
     longest_session_s: Annotated[int, Range(600, 86_400)] = 14_400
 
 
+_Kinds = Annotated[list[str], Length(64)]
+
+
 @dataclass(frozen=True)
 class ServiceTable:
     """One service, over the default: lists of kinds of peripheral. `offered = false` takes it away."""
 
     offered: bool = True
-    needs: list[str] | None = None
-    either: list[str] | None = None
-    helps: list[str] | None = None
+    needs: _Kinds | None = None
+    either: _Kinds | None = None
+    helps: _Kinds | None = None
 
 
 @dataclass(frozen=True)

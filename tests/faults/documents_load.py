@@ -1,5 +1,7 @@
 """Many documents, one after another, on a running agent; and what its process holds."""
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,22 @@ def resident_kib(agent: AgentProcess) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
-def open_files(agent: AgentProcess) -> int:
-    return len(list(Path(f"/proc/{agent.pid}/fd").iterdir()))
+def open_files(agent: AgentProcess) -> list[str]:
+    """What its descriptors are, without what a transaction of the store opens for a moment."""
+    found = []
+    for descriptor in Path(f"/proc/{agent.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(re.sub("[0-9]+", "", str(descriptor.readlink())))
+    return sorted(name for name in found if not name.endswith("-journal"))
 
 
 def children(agent: AgentProcess) -> list[str]:
     return [pid for task in Path(f"/proc/{agent.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
-async def at_rest(w: World, agent: AgentProcess, files: int | None = None) -> None:
-    await w.until(lambda: not children(agent) and files in (None, open_files(agent)), "no process and no file left behind")
+async def at_rest(w: World, agent: AgentProcess) -> list[str]:
+    await w.until(lambda: not children(agent), "no process left behind")
+    return open_files(agent)
 
 
 async def documents(w: World, first_rev: int, count: int) -> None:
@@ -44,8 +52,7 @@ async def documents(w: World, first_rev: int, count: int) -> None:
 async def growth_kib(w: World, agent: AgentProcess, count: int) -> int:
     """How much the agent has grown after so many. The first twenty are not counted: they load what is loaded once."""
     await documents(w, 100, 20)
-    await at_rest(w, agent)
-    before, files = resident_kib(agent), open_files(agent)
+    files, before = await at_rest(w, agent), resident_kib(agent)
     await documents(w, 200, count - 20)
-    await at_rest(w, agent, files)
+    assert await at_rest(w, agent) == files, "no file is left open"
     return resident_kib(agent) - before
