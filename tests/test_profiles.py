@@ -85,6 +85,13 @@ def test_what_no_policy_may_loosen(rule: str, loose: dict[str, Any]) -> None:
     assert RULES[rule].looser(part(rule, BOUNDS), build(RULES[rule].schema, loose))
 
 
+def test_a_policy_may_say_from_where_ssh_comes_in_and_none_does_by_itself() -> None:
+    firewall = RULES["firewall"]
+    anywhere = build(firewall.schema, {"ssh_from": ["0.0.0.0/0", "::/0"]})
+    assert not (firewall.beyond or firewall.looser)(part("firewall", BOUNDS), anywhere)
+    assert [part("firewall", policy(name)).ssh_from for name in [*PROFILES, "floor"]] == [[], [], []]
+
+
 OPEN: Final = (
     *("service-public.gouv.fr", "service-public.fr", "wwwd.caf.fr", "connect.caf.fr", "francetravail.fr", "pole-emploi.fr"),
     *("authentification-candidat.francetravail.fr", "urssaf.fr", "cfspart.impots.gouv.fr", "timbres.impots.gouv.fr"),

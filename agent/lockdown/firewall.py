@@ -1,5 +1,6 @@
-"""Rule `firewall`: an nftables table of our own. Nothing comes in, and only what is named here goes out; the broker, names and
-the time are always reachable. Domain names by dnsmasq are the second line only: sites share addresses."""
+"""Rule `firewall`: an nftables table of our own. Nothing comes in but ssh, from networks that are named here, and only what is
+named here goes out; the broker, names and the time are always reachable. Domain names by dnsmasq are the second line only: sites
+share addresses."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from agent.contract.typed import Check, Length, Pattern, Range
 from agent.contract.words import Name
-from agent.lockdown.nft_ruleset import ALWAYS, ANYWHERE, SERVICES, WEB, Grant, Users, collapsed, covers, ruleset
+from agent.lockdown.nft_ruleset import ALWAYS, ANYWHERE, SERVICES, SSH, WEB, Grant, Network, Users, collapsed, covers, ruleset
 from agent.lockdown.rule import COMPLIANT, Ended, Machine, Measured, Place, Rule
 
 _FILE: Final = "run/booth-lockdown/firewall.nft"  # loaded anew at each boot: no disk has to take it
@@ -36,6 +37,7 @@ def _network_problem(text: str) -> str | None:
 _LABEL: Final = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 Service = Literal["http", "https", "ipp", "jetdirect", "snmp", "webrtc"]
 Ports = Annotated[int, Range(1, 65535)] | Annotated[str, Check(_port_range_problem, "a range such as 10000-20000")]
+Cidr = Annotated[str, Check(_network_problem, "a network")]
 Domain = Annotated[str, Pattern(rf"({_LABEL}\.)+[a-z]({_LABEL})", "a host name such as service-public.fr"), Length(253)]
 
 
@@ -45,21 +47,25 @@ class Custom:
 
     protocol: Literal["tcp", "udp"] = "tcp"
     ports: Annotated[list[Ports], Length(16)] = field(default_factory=list)
-    to: Annotated[list[Annotated[str, Check(_network_problem, "a network")]], Length(32)] = field(default_factory=list)
+    to: Annotated[list[Cidr], Length(32)] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Firewall:
-    """`domains`, where there are any: http and https go only to their addresses (and those of names below them)."""
+    """`domains`, where there are any: http and https go only to their addresses (and those of names below them). `ssh_from`: who
+    reaches port 22, at any time; whether anything listens there is for the windows of `consoles` to say."""
 
     services: Annotated[list[Service], Length(len(SERVICES))] = field(default_factory=list)
     custom: Annotated[dict[Name, Custom], Length(16)] = field(default_factory=dict)
     domains: Annotated[list[Domain], Length(500)] = field(default_factory=list)
+    ssh_from: Annotated[list[Cidr], Length(32)] = field(default_factory=list)
 
 
 def looser(before: Firewall, after: Firewall) -> bool:
     """Whether anything passes `after` that did not pass `before`. Names can always be asked for, whoever answers, so that
     `domains` counts for http and https alone."""
+    if not covers(_incoming(before), _incoming(after)):
+        return True
     passed = (*ALWAYS, *_grants(before))
     if not covers(passed, _grants(after)):
         return True
@@ -119,7 +125,7 @@ def undo(machine: Machine, place: Place) -> None:
 def _text(machine: Machine, place: Place, part: Firewall) -> str:
     names = _users(machine) if part.domains else None
     ports = sorted({port for port, _ in _by_name(part)}) if names else []
-    return ruleset(_grants(part), (place.broker_host, place.broker_port), ports, names)
+    return ruleset(_grants(part), (place.broker_host, place.broker_port), ports, names, _ssh_from(part))
 
 
 def _loaded(machine: Machine) -> str | None:
@@ -192,6 +198,16 @@ def _grants(part: Firewall) -> list[Grant]:
             first, _, last = str(ports).partition("-")
             found.append(Grant(custom.protocol, int(first), int(last or first), networks))
     return [half for grant in found for half in _without_quic(grant)] if part.domains else found
+
+
+def _ssh_from(part: Firewall) -> tuple[Network, ...]:
+    return collapsed([ip_network(text) for text in part.ssh_from])
+
+
+def _incoming(part: Firewall) -> list[Grant]:
+    """What passes the other way."""
+    networks = _ssh_from(part)
+    return [Grant("tcp", SSH, SSH, networks)] if networks else []
 
 
 def _without_quic(grant: Grant) -> list[Grant]:

@@ -1,4 +1,5 @@
-"""What may leave the booth: what each named service means, which of two lets more pass, and the table for nft(8)."""
+"""What may leave the booth, and from where ssh may come in: what each named service means, which of two lets more pass, and the
+table for nft(8)."""
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ _SHOP: Final[tuple[Network, ...]] = tuple(map(ip_network, (*_SHOP4, "fe80::/10",
 
 @dataclass(frozen=True)
 class Grant:
-    """What may leave the booth: to the ports from `first` to `last`, at `networks`."""
+    """What may leave the booth: to the ports from `first` to `last`, at `networks`. Of what comes in: from `networks`."""
 
     protocol: Literal["tcp", "udp"]
     first: int
@@ -40,6 +41,7 @@ SERVICES: Final[Mapping[str, tuple[Grant, ...]]] = {
 }  # fmt: skip
 # Whatever a document says: names, and the time by NTP and NTS, without which no certificate can be judged.
 ALWAYS: Final = (Grant("tcp", 53, 53), Grant("udp", 53, 53), Grant("udp", 123, 123), Grant("tcp", 4460, 4460))
+SSH: Final = 22
 
 # What follows is read by nft(8). Replies to what the booth asked may come in; what it sends must be allowed each time, so
 # that what an older policy allowed ends at once. Neighbour discovery: RFC 4861, only with hop limit 255; MLD: RFC 3810.
@@ -56,7 +58,7 @@ table inet booth {{
 		ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept
 		ip6 hoplimit 255 icmpv6 type {{ nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert }} accept
 		ip6 saddr fe80::/10 icmpv6 type mld-listener-query accept
-	}}
+{incoming}	}}
 	chain forward {{
 		type filter hook forward priority filter; policy drop;
 	}}
@@ -100,15 +102,23 @@ class Users:
     agent: int | None
 
 
-def ruleset(grants: Sequence[Grant], broker: tuple[str, int], web_by_name: Sequence[int] = (), names: Users | None = None) -> str:
+def ruleset(
+    grants: Sequence[Grant],
+    broker: tuple[str, int],
+    web_by_name: Sequence[int] = (),
+    names: Users | None = None,
+    ssh_from: tuple[Network, ...] = (),
+) -> str:
     """One transaction that makes the table anew. `names`: only dnsmasq may ask for names elsewhere. `web_by_name`: these ports
-    only at the addresses that dnsmasq found for its domains."""
-    allowed = [_broker(*broker)]
+    only at the addresses that dnsmasq found for its domains. `ssh_from`: they do not overlap."""
+    incoming = [f"{rule} accept" for rule in _at(f"tcp dport {SSH}", ssh_from, "saddr")]
+    # Replies alone: nothing that begins at the booth leaves by its port 22.
+    allowed = [_broker(*broker), *(f"{rule} accept" for rule in _at(f"tcp sport {SSH} ct direction reply", ssh_from))]
     if names is None:
         sets = ""
         allowed += _rules([*ALWAYS, *grants])
     else:
-        gateway = [] if names.agent is None else [f"meta skuid {names.agent} {rule}" for rule in _at("tcp", "53", _SHOP)]
+        gateway = [] if names.agent is None else [f"meta skuid {names.agent} {rule}" for rule in _at("tcp dport 53", _SHOP)]
         sets = _NAMES.format(dnsmasq=names.dnsmasq, agent=_lines(f"{rule} return" for rule in gateway))
         allowed += [f"meta skuid {names.dnsmasq} meta l4proto {{ tcp, udp }} th dport 53 accept"]
         allowed += [f"{rule} accept" for rule in gateway]
@@ -117,7 +127,7 @@ def ruleset(grants: Sequence[Grant], broker: tuple[str, int], web_by_name: Seque
         if web_by_name:
             ports = ", ".join(map(str, sorted(web_by_name)))
             allowed += [f"ip{six} daddr @allow{six or 4} tcp dport {{ {ports} }} accept" for six in ("", "6")]
-    return _TABLE.format(sets=sets, allowed=_lines(allowed))
+    return _TABLE.format(sets=sets, incoming=_lines(incoming), allowed=_lines(allowed))
 
 
 def _lines(rules: Iterable[str]) -> str:
@@ -138,15 +148,15 @@ def _rules(grants: Sequence[Grant]) -> list[str]:
     found = []
     for (protocol, networks), spans in by_network(grants).items():
         ports = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
-        found += [f"{rule} accept" for rule in _at(protocol, f"{{ {ports} }}", networks)]
+        found += [f"{rule} accept" for rule in _at(f"{protocol} dport {{ {ports} }}", networks)]
     return found
 
 
-def _at(protocol: str, ports: str, networks: tuple[Network, ...]) -> list[str]:
+def _at(ports: str, networks: tuple[Network, ...], side: Literal["daddr", "saddr"] = "daddr") -> list[str]:
     if set(networks) == set(ANYWHERE):
-        return [f"{protocol} dport {ports}"]
+        return [ports]
     return [
-        f"ip{six} daddr {{ {', '.join(found)} }} {protocol} dport {ports}"
+        f"ip{six} {side} {{ {', '.join(found)} }} {ports}"
         for six, version in (("", 4), ("6", 6))
         if (found := [str(network) for network in networks if network.version == version])
     ]

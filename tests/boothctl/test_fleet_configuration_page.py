@@ -39,6 +39,7 @@ async def test_the_page_works_from_top_to_bottom(tmp_path: Path) -> None:
         assert ["reporting.heartbeat_s", "1800", "area"] in lines
         window = '[{"from": "2026-12-01T08:00:00.000Z", "until": "2026-12-01T12:00:00.000Z"}]'
         assert ["~", "consoles.ssh", "[]", "→", *window.split()] in lines
+        assert ["~", "firewall.ssh_from", "[]", "→", '["192.0.2.0/24"]'] in lines
         assert said.count("61-0007  applied\n") == 5
         assert booth.lost == {"config": {"light"}, "policy": set()}, "light by name; who opens a window takes nothing away"
         assert booth.given["policy"]["consoles"].value["ssh"]

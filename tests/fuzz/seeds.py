@@ -34,7 +34,7 @@ POLICY: dict[str, Any] = {
     },
     "usb": {"classes": ["hid"], "slots": {"scanner": ["scanner", "vendor"]}},
     "firewall": {
-        "services": ["http", "https", "webrtc"], "domains": ["service-public.fr"],
+        "services": ["http", "https", "webrtc"], "domains": ["service-public.fr"], "ssh_from": ["198.51.100.0/24"],
         "custom": {"meeting": {"protocol": "udp", "ports": [443, "10000-20000"], "to": ["192.0.2.0/24", "2001:db8::/32"]}},
     },
     "consoles": {"getty": False, "ssh": [{"from": "2026-12-07T09:00:00.000Z", "until": "2026-12-07T11:00:00.000Z"}]},

@@ -31,6 +31,7 @@ policies = st.builds(
     st.lists(st.sampled_from(get_args(Service)), max_size=3),
     st.dictionaries(st.sampled_from(["a", "b"]), customs),
     st.lists(st.sampled_from(["example.org", "www.example.org", "ample.org", "example.fr"]), max_size=2),
+    st.lists(networks, max_size=3),
 )
 
 
@@ -79,12 +80,28 @@ def test_every_service_that_may_be_named_has_its_ports() -> None:
         ({"domains": ["example.org\nconf-file=/tmp/x"]}, "domains[0]"),
         ({"domains": [f"{'a.' * 126}fr"]}, "domains[0]"),
         ({"inbound": ["ssh"]}, "inbound"),
+        ({"ssh_from": ["192.0.2.0/24", "192.0.2.1/24"]}, "ssh_from[1]"),
+        ({"ssh_from": ["198.51.100.0/33"]}, "ssh_from[0]"),
+        ({"ssh_from": ["office.example.org"]}, "ssh_from[0]"),
+        ({"ssh_from": ["fe80::1%eth0"]}, "ssh_from[0]"),
+        ({"ssh_from": ["192.0.2.0/24 } tcp dport 1-65535 accept; ip saddr { ::/0"]}, "ssh_from[0]"),
+        ({"ssh_from": [""]}, "ssh_from[0]"),
+        ({"ssh_from": [0]}, "ssh_from[0]"),
+        ({"ssh_from": "192.0.2.0/24"}, "ssh_from"),
+        ({"ssh_from": [f"192.0.2.{n}" for n in range(33)]}, "ssh_from"),
     ],
 )
 def test_what_may_not_be_written_is_refused_where_it_stands(section: dict[str, Any], path: str) -> None:
     with pytest.raises(Invalid) as refused:
         policy(**section)
     assert {problem.path for problem in refused.value.problems} == {path}
+
+
+def test_whoever_wrote_a_network_badly_is_told_what_to_write() -> None:
+    with pytest.raises(Invalid) as refused:
+        policy(ssh_from=["10.0.0.1/8"])
+    [problem] = refused.value.problems
+    assert "write a network such as 192.0.2.0/24, or an address (here: '10.0.0.1/8')" in str(problem)
 
 
 # --- what is looser ---
@@ -114,8 +131,8 @@ def test_of_two_that_differ_in_what_passes_one_is_looser(one: Firewall, other: F
 
 
 def passing(part: Firewall) -> set[tuple[str, str, int]]:
-    """What passes of a few packets, said once more in plain words: protocol, address or name, port."""
-    found = set()
+    """What passes of a few packets, said once more in plain words: protocol, address or name, port. Of ssh: who comes in."""
+    found = {("ssh", host, 22) for host in HOSTS if any(ip_address(host) in ip_network(text) for text in part.ssh_from)}
     for protocol in ("tcp", "udp"):
         for port in (53, 80, 123, 442, 443, 444, 631, 3478, 4460, 5349, 9100, 161, 20000, 61000):
             for host in HOSTS:
@@ -163,6 +180,16 @@ def passing(part: Firewall) -> set[tuple[str, str, int]]:
         ({"custom": {"x": {"ports": ["1-5"]}, "y": {"ports": ["6-9"]}}}, {"custom": {"z": {"ports": ["2-8"]}}}, False),
         ({"custom": {"x": {"ports": ["1-5"]}, "y": {"ports": ["7-9"]}}}, {"custom": {"z": {"ports": ["2-8"]}}}, True),
         ({"custom": {"x": {"ports": [1], "to": ["0.0.0.0/0"]}}}, {"custom": {"x": {"ports": [1]}}}, True),
+        ({}, {"ssh_from": ["192.0.2.1"]}, True),
+        ({"ssh_from": ["192.0.2.0/24"]}, {}, False),
+        ({"ssh_from": ["192.0.2.0/24"]}, {"ssh_from": ["192.0.2.128/25", "192.0.2.1"]}, False),
+        ({"ssh_from": ["192.0.2.0/25", "192.0.2.128/25"]}, {"ssh_from": ["192.0.2.0/24"]}, False),
+        ({"ssh_from": ["192.0.2.0/25"]}, {"ssh_from": ["192.0.2.0/24"]}, True),
+        ({"ssh_from": ["192.0.2.0/24"]}, {"ssh_from": ["192.0.2.0/24", "2001:db8::/32"]}, True),
+        ({"ssh_from": ["0.0.0.0/0"]}, {"ssh_from": ["::/0"]}, True),
+        ({"ssh_from": ["0.0.0.0/0", "::/0"]}, {"ssh_from": ["10.0.0.0/8", "fe80::/10"]}, False),
+        ({"custom": {"x": {"ports": [22]}}}, {"ssh_from": ["192.0.2.1"]}, True),
+        ({"ssh_from": ["192.0.2.1"]}, {"custom": {"x": {"ports": [22], "to": ["192.0.2.1"]}}}, True),
     ],
 )  # fmt: skip
 def test_looser_by_example(before: dict[str, Any], after: dict[str, Any], expected: bool) -> None:
@@ -244,6 +271,35 @@ def test_domains_without_dnsmasq_open_nothing_and_the_broker_is_still_found(boot
     assert "443" not in rules
     assert "redirect" not in rules
     assert "udp dport { 53, 123 } accept" in rules
+
+
+def chain(booth: Booth, name: str) -> list[str]:
+    """The rules of one chain that was loaded."""
+    lines = [line.strip() for line in (booth.root / "kernel").read_text().splitlines()]
+    begin = lines.index(f"chain {name} {{")
+    return lines[begin + 2 : lines.index("}", begin)]
+
+
+@pytest.mark.parametrize("domains", [[], ["example.org"]])
+def test_ssh_from_adds_its_port_and_the_replies_of_it_and_nothing_else(booth: Booth, domains: list[str]) -> None:
+    machine, locked = Machine(booth.root), policy(services=["https"], domains=domains)
+    RULE.apply(machine, PLACE, locked)
+    before = {name: chain(booth, name) for name in ("input", "output")}
+    assert not [rule for rules in before.values() for rule in rules if "port 22 " in rule]
+    part = policy(services=["https"], domains=domains, ssh_from=["192.0.2.9", "198.51.100.0/24", "192.0.2.8", "2001:db8::/32"])
+    assert RULE.measure(machine, PLACE, part).state == "violated"
+    RULE.apply(machine, PLACE, part)
+    assert RULE.measure(machine, PLACE, part) == COMPLIANT
+    assert [rule for rule in chain(booth, "input") if rule not in before["input"]] == [
+        "ip saddr { 192.0.2.8/31, 198.51.100.0/24 } tcp dport 22 accept",
+        "ip6 saddr { 2001:db8::/32 } tcp dport 22 accept",
+    ]
+    assert [rule for rule in chain(booth, "output") if rule not in before["output"]] == [
+        "ip daddr { 192.0.2.8/31, 198.51.100.0/24 } tcp sport 22 ct direction reply accept",
+        "ip6 daddr { 2001:db8::/32 } tcp sport 22 ct direction reply accept",
+    ]
+    RULE.apply(machine, PLACE, locked)
+    assert {name: chain(booth, name) for name in before} == before
 
 
 def test_a_ruleset_that_the_kernel_refuses_is_said(booth: Booth) -> None:

@@ -60,13 +60,17 @@ def passes(target):
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as client:
         client.settimeout(3)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for source, _, own_port in (text.partition(",") for text in sys.argv[1:-1]):
+            if (":" in source) == (":" in host):
+                client.bind((source, int(own_port)))
         try:
             client.connect((host, port))
             client.send(b"hello")
             return client.recv(16) == b"hello"
         except OSError:
             return False
-targets = json.loads(sys.argv[1])
+targets = json.loads(sys.argv[-1])
 with ThreadPoolExecutor(len(targets)) as pool:
     print(json.dumps(list(pool.map(passes, targets))))
 """
@@ -147,6 +151,11 @@ def passing(command: tuple[str, ...], *targets: Target) -> set[Target]:
 
 def leaving(cable: Namespace, *targets: Target) -> set[Target]:
     return passing(cable.inside(sys.executable, "-c", TRY), *targets)
+
+
+def entering(cable: Namespace, sources: tuple[str, ...], *targets: Target) -> set[Target]:
+    """From these addresses beyond the cable."""
+    return passing(cable.at_the_box(sys.executable, "-c", TRY, *(f"{source},0" for source in sources)), *targets)
 
 
 @contextmanager
@@ -235,6 +244,15 @@ def test_what_is_named_passes_in_both_families_and_the_rest_does_not(cable: Name
         assert found == wanted | {("udp", host, port) for host in (FAR, FAR6) for port in (8125, 9005)}
 
 
+def say(program: subprocess.Popen[str], word: str) -> str:
+    """To one that runs TALK; its answer."""
+    assert program.stdin is not None
+    assert program.stdout is not None
+    program.stdin.write(f"{word}\n")
+    program.stdin.flush()
+    return program.stdout.readline().strip()
+
+
 def test_nothing_comes_in(cable: Namespace, booth: Booth) -> None:
     from_outside = cable.at_the_box(sys.executable, "-c", TRY)
     doors = both((22, 53, 443, 5353, 8883), BOOTH, BOOTH6)
@@ -250,13 +268,6 @@ def test_nothing_comes_in(cable: Namespace, booth: Booth) -> None:
 def test_the_brokers_connection_outlives_every_new_ruleset_and_one_that_is_no_longer_allowed_ends(
     cable: Namespace, booth: Booth
 ) -> None:
-    def say(program: subprocess.Popen[str], word: str) -> str:
-        assert program.stdin is not None
-        assert program.stdout is not None
-        program.stdin.write(f"{word}\n")
-        program.stdin.flush()
-        return program.stdout.readline().strip()
-
     talk = cable.inside(sys.executable, "-c", TALK)
     with servers(cable, 443, 8883), running((*talk, BOX, "8883")) as broker, running((*talk, FAR, "443")) as web:
         assert say(broker, "before any rule") == "before any rule"
@@ -266,6 +277,88 @@ def test_the_brokers_connection_outlives_every_new_ruleset_and_one_that_is_no_lo
             apply(booth, part)
             assert say(broker, f"ruleset {number}") == f"ruleset {number}"
         assert say(web, "still here?") in ("lost", "closed")
+
+
+HERE, ELSEWHERE = (FAR, FAR6), (OTHER, OTHER6)
+SSH_HERE = ["198.51.100.0/29", "2001:db8:2::/125"]  # the last address of each is HERE's, the next one ELSEWHERE's
+
+
+@pytest.mark.parametrize("domains", [[], ["allowed.example"]])
+def test_ssh_comes_in_from_the_networks_that_are_named_and_nothing_else_does(
+    cable: Namespace, booth: Booth, domains: list[str]
+) -> None:
+    ports = (22, 53, 443, 2222, 8883)
+    doors, ssh = both(ports, BOOTH, BOOTH6), {("tcp", BOOTH, 22), ("tcp", BOOTH6, 22)}
+    with running(cable.inside(sys.executable, "-c", ECHO, f"{BOOTH},{BOOTH6}", *map(str, ports))):
+        assert entering(cable, HERE, *doors) == entering(cable, ELSEWHERE, *doors) == set(doors)
+        apply(booth, policy(services=["http", "https"], domains=domains, ssh_from=SSH_HERE))
+        assert entering(cable, HERE, *doors) == ssh
+        assert entering(cable, ELSEWHERE, *doors) == set()
+        with servers(cable, 22):
+            assert leaving(cable, *both((22,), FAR, FAR6)) == set()  # who may come in is not who may be reached
+
+
+@pytest.mark.parametrize(
+    ("networks", "reached"),
+    [
+        (["198.51.100.8"], {BOOTH}),
+        (["2001:db8:2::8"], {BOOTH6}),
+        (["198.51.100.0/28", "198.51.100.8/32", "198.51.0.0/16"], {BOOTH}),
+        (["0.0.0.0/1", "::/1", "2001:db8:2::7"], {BOOTH6}),
+        (["0.0.0.0/0"], {BOOTH}),
+        (["::/0"], {BOOTH6}),
+        (["0.0.0.0/1", "128.0.0.0/1", "::/0"], {BOOTH, BOOTH6}),
+    ],
+)
+def test_ssh_comes_in_by_the_families_that_are_named(
+    cable: Namespace, booth: Booth, networks: list[str], reached: set[str]
+) -> None:
+    with running(cable.inside(sys.executable, "-c", ECHO, f"{BOOTH},{BOOTH6}", "22")):
+        apply(booth, policy(ssh_from=networks))
+        assert entering(cable, ELSEWHERE, *both((22,), BOOTH, BOOTH6)) == {("tcp", host, 22) for host in reached}
+
+
+def test_outside_a_window_a_named_network_is_refused_and_another_hears_nothing(cable: Namespace, booth: Booth) -> None:
+    knock = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 22), 3, (sys.argv[2], 0))
+except OSError as error:
+    print(type(error).__name__)
+"""
+    apply(booth, policy(ssh_from=SSH_HERE))  # and nobody listens
+    for host, here, elsewhere in ((BOOTH, FAR, OTHER), (BOOTH6, FAR6, OTHER6)):
+        said = [
+            subprocess.run(
+                cable.at_the_box(sys.executable, "-c", knock, host, source), check=True, capture_output=True, text=True
+            ).stdout
+            for source in (here, elsewhere)
+        ]
+        assert said == ["ConnectionRefusedError\n", "TimeoutError\n"]
+
+
+def test_from_the_port_of_ssh_the_booth_begins_nothing(cable: Namespace, booth: Booth) -> None:
+    """Only replies leave by it: else whoever binds it would reach every port there."""
+    with servers(cable, 443):
+        for target, own in ((("tcp", FAR, 443), f"{BOOTH},22"), (("tcp", FAR6, 443), f"{BOOTH6},22")):
+            from_its_port = cable.inside(sys.executable, "-c", TRY, own)
+            apply(booth, policy(ssh_from=SSH_HERE))
+            assert passing(from_its_port, target) == set()
+            RULE.undo(Machine(booth.root), BROKER)
+            assert passing(from_its_port, target) == {target}
+
+
+def test_a_connection_by_ssh_outlives_a_new_ruleset_and_ends_when_its_network_is_named_no_longer(
+    cable: Namespace, booth: Booth
+) -> None:
+    apply(booth, policy(ssh_from=[f"{BOX}/32"]))
+    talk = cable.at_the_box(sys.executable, "-c", TALK)
+    with running(cable.inside(sys.executable, "-c", ECHO, BOOTH, "22")), running((*talk, BOOTH, "22")) as ssh:
+        assert say(ssh, "hello") == "hello"
+        apply(booth, policy(services=["https"], ssh_from=["192.0.2.0/24"]))
+        assert say(ssh, "still here") == "still here"
+        apply(booth, policy(services=["https"], ssh_from=[f"{FAR}/32"]))
+        assert say(ssh, "still here?") in ("lost", "closed")
 
 
 @pytest.mark.parametrize(
