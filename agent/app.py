@@ -9,6 +9,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ from agent.contract.messages import Incoming
 from agent.contract.state import Capabilities
 from agent.contract.topics import Address, Topic
 from agent.contract.words import RESERVED_PERIPHERAL, LightWord
+from agent.controls import BoothControls, Extras
 from agent.devices import usb
 from agent.devices.workers import Workers
+from agent.engine.authority import Authority, TicketCode
 from agent.engine.checks import ActiveChecks
-from agent.engine.command import Commander
+from agent.engine.command import Commander, Moment
 from agent.engine.configure import Configurer
 from agent.engine.echo import Echo
 from agent.engine.heal import Healer
 from agent.engine.light import LightKeeper
 from agent.engine.memory import Remembered
+from agent.engine.modes import Mode
 from agent.engine.publish import Publisher
 from agent.engine.report import Booth, Priority, Reporter
 from agent.engine.sessions import LongSession
@@ -44,7 +48,7 @@ from agent.rules.light import SHOWN
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
 from agent.system.broker import BrokerError
-from agent.system.chance import between
+from agent.system.chance import between, random_bytes
 from agent.system.clock import SAVE_EVERY_S, Clock, rfc3339
 from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
@@ -52,10 +56,12 @@ from agent.system.session import SessionLock
 from agent.system.store import Store
 from agent.system.threads import in_thread
 from agent.system.verifying import Verifier
+from agent.verbs import declared as declared_verbs
 
 log = logging.getLogger(__name__)
 
 _LOOK_AT_CLOCK_S = 60.0
+_LONGEST_MAINTENANCE_S = 14_400.0
 _SETTLED_S = (3.0, 30.0)  # after the start: connected, first probes done; and the first active checks
 
 
@@ -102,12 +108,12 @@ class Agent:
         )  # fmt: skip
         self._echo = Echo(lambda word: self._publisher.send_once("echo", self._address.echo, word), self._own_state_changed)
         self._lockdown = self._machine.lockdown
+        places = {"config": str(settings.file.absolute()), "state_dir": str(state_dir.absolute())}
         self._configurer = Configurer(
             self._publisher, self._address.reported, self._clock.wall, self._record, Verifier(), self._lockdown, self._live,
-            {"config": str(settings.file.absolute()), "state_dir": str(state_dir.absolute())}, self._own_state_changed,
+            places, self._own_state_changed,
             self._clock.not_before,
         )  # fmt: skip
-        self._commander = Commander(self._address, self._publisher, self._clock.wall, self._record)
         self._workers = Workers()
         self._strangers = Strangers(self._storage_at, self._record, self._clock.mono_s)
         self._machine.uevents.subscribe(lambda event: self._strangers.plugged(event.action, event.subsystem, event.devpath))
@@ -119,6 +125,10 @@ class Agent:
         )  # fmt: skip
         self._healer = Healer(ward, session, self._machine.acts, recorder, self._now, self._reporter.tended)
         self._reporter.care = self._healer
+        self._maintenance = Mode(self._clock.wall_s, self._mode_changed, lambda until_s: self._store.save("maintenance", until_s))
+        self._locating = Mode(self._clock.wall_s, self._mode_changed)
+        self._reporter.maintained = ward.maintained = lambda: self._maintenance.on
+        self._reporter.located = lambda: self._locating.on
         self._surroundings = Surroundings(
             files=self._machine.files,
             links=self._machine.links,
@@ -139,6 +149,18 @@ class Agent:
             item.name: Watch(item.name, item.peripheral, item.options, self._now, self._judged, self._device_in)
             for item in self._configured.values()
         }
+        self._stop = asyncio.Event()
+        self._controls = BoothControls(
+            self._watches, self._healer, self._machine.acts, self._maintenance, self._locating, self._stop.set, Extras()
+        )
+        offered = replace(self._reporter.booth.capabilities, commands=self._offered_commands())
+        self._reporter.booth = replace(self._reporter.booth, capabilities=offered)
+        self.ticket_code = TicketCode(self._clock.mono_s, random_bytes)
+        self._commander = Commander(
+            self._address, self._publisher, declared_verbs(), self._controls, session, recorder,
+            Authority(Verifier(), places, settings.booth.id, self._clock.wall), self.ticket_code,
+            Moment(self._clock.wall, self._clock.wall_s, self._clock.synced), self._boot_id, self._record,
+        )  # fmt: skip
         self._live.govern(
             Parts(
                 self._mqtt, self._echo, self._publisher, self._reporter, self._checks, ward, self._long_session, self._watches,
@@ -153,7 +175,10 @@ class Agent:
         self._store.on_condition = self._own_state_changed
         state = await self._store.open()
         self._healer.remember(state, self._watches)
+        if isinstance(until_s := state.get("maintenance"), int | float):
+            self._maintenance.resume(until_s, _LONGEST_MAINTENANCE_S)
         self._reporter.remember(Remembered.load(state), self._watches)
+        self._commander.remember(state)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
@@ -162,7 +187,7 @@ class Agent:
             connection = group.create_task(self._mqtt.run())
             watchdog = group.create_task(self._feed_watchdog())
             service_manager.notify("READY=1")
-            await stop.wait()  # a task that fails cancels this: the group ends the process with its error
+            await self._until_stopped(stop)  # a task that fails cancels this: the group ends the process with its error
             service_manager.notify("STOPPING=1")
             for task in work:
                 task.cancel()
@@ -172,6 +197,15 @@ class Agent:
             connection.cancel()
             watchdog.cancel()
         await self._close()
+
+    async def _until_stopped(self, stop: asyncio.Event) -> None:
+        """By whoever runs us, or by a command."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (stop, self._stop)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     def check_now(self) -> None:
         """Use every device for real, as soon as no citizen does."""
@@ -188,6 +222,8 @@ class Agent:
     async def _close(self) -> None:
         self._echo.stop()
         self._commander.close()
+        self._maintenance.close()
+        self._locating.close()
         self._configurer.close()
         self._lockdown.close()
         self._reporter.close()
@@ -230,6 +266,10 @@ class Agent:
     def _judged(self, watch: Watch, changes: tuple[Change, ...]) -> None:
         self._reporter.judged(watch, changes)
         self._healer.judged(watch)
+
+    def _mode_changed(self) -> None:
+        self._reporter.modes_changed()
+        self._healer.wake()
 
     def _own_state_changed(self) -> None:
         self._live.connection_changed()
@@ -317,6 +357,14 @@ class Agent:
             checks_every_s=settings.checks.every_s,
             capabilities=Capabilities(commands={}, policy_rules=rules, light=list(SHOWN)),
         )
+
+    def _offered_commands(self) -> dict[str, dict[str, Any]]:
+        """The verbs that this booth has something for."""
+        return {
+            name: verb.schema()
+            for name, verb in declared_verbs().items()
+            if verb.ability is None or self._controls.able(verb.ability)
+        }
 
     def _keeper_of_light(self) -> LightKeeper | None:
         settings = self._live.current.light

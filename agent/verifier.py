@@ -16,6 +16,7 @@ from agent.contract.decode import BadJson, decode_object, encode
 from agent.contract.documents import DocumentError, LayerName, LayerRevisions, Refusal, invalid
 from agent.contract.typed import build, plain
 from agent.documents import disk, files
+from agent.documents.commands import signed_request
 from agent.documents.judge import Judged, Kind, Seen, judge
 from agent.documents.report import effective_sha256, errors_of, good_until, revisions
 from agent.documents.shelf import Shelf
@@ -32,22 +33,24 @@ _QUESTION_BYTES: Final = 64 * 1024
 @dataclass(frozen=True)
 class Question:
     """`act`: `judge` what follows; `settle` a trial, `held` or not; only `report` what is in force. `now` is never below the
-    clock's floor."""
+    clock's floor. `booth` and `verb`: what a command was published for."""
 
     act: Literal["judge", "settle", "report"]
-    kind: Literal["config", "policy", "update", "trust"]
+    kind: Literal["config", "policy", "update", "trust", "command"]
     config: str
     state_dir: str
     now: str
     layer: LayerName = "fleet"
     held: bool = False
+    booth: str = ""
+    verb: str = ""
 
 
 @dataclass(frozen=True)
 class Answer:
     """`outcome`: `known` changes nothing; `trial` has to be confirmed within `confirm_s`; `reverted` did not hold, before or now.
     `settings`: the data to run with from now on, in the form of `agent.toml`; None where nothing changes. `good_until`: when the
-    first layer in force gets stale. `reverted`: what is newest of some layer did not hold."""
+    first layer in force gets stale. `reverted`: what is newest of some layer did not hold. `request`: what a command asks."""
 
     outcome: Literal["refused", "known", "accepted", "trial", "reverted"]
     layers: dict[LayerName, LayerRevisions | None] = field(default_factory=lambda: dict.fromkeys(LAYERS))
@@ -59,6 +62,7 @@ class Answer:
     good_until: str | None = None
     reverted: bool = False
     issued_at: str | None = None
+    request: dict[str, Any] | None = None
 
 
 def main() -> int:
@@ -72,6 +76,8 @@ def answer(question: Question, message: bytes) -> Answer:
     """Raises OSError where what was accepted cannot be kept: then it was not accepted."""
     if question.kind == "config":
         return _Configuration(question).answer(message)
+    if question.kind == "command":
+        return _command(question, message)
     shelf = Shelf(Path(question.state_dir) / "documents" / question.kind)
     try:
         if question.kind == "trust":
@@ -82,6 +88,14 @@ def answer(question: Question, message: bytes) -> Answer:
     missing = "no lockdown of root's (booth-act-lockdown.socket)" if question.kind == "policy" else "no updates in this version"
     unsupported = Refusal("unsupported", "", f"well signed, but this booth has {missing}")
     return Answer("refused", revisions(shelf), errors_of(question.layer, unsupported))
+
+
+def _command(question: Question, message: bytes) -> Answer:
+    try:
+        request = signed_request(message, files.trust_in(Path(question.config).parent), question.booth, question.verb)
+    except Refusal as refusal:
+        return Answer("refused", errors=errors_of(question.layer, refusal))
+    return Answer("accepted", request=plain(request))
 
 
 def _take_trust(question: Question, message: bytes) -> Answer:

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,13 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from agent.app import Agent
 from agent.contract.messages import PUBLISHED, kind_of, problems
 from agent.contract.schema import contract_schema
 from agent.contract.topics import Topic
+from agent.machine import Machine
+from agent.peripherals import declared
+from agent.settings import PeripheralSettings, read
 from agent.simulator.booth import toml
 from agent.simulator.mosquitto import Mosquitto
 from agent.simulator.receipt_printer import ReceiptPrinter
@@ -279,3 +283,19 @@ async def world(folder: Path, *, broker_extra: str = "", **config: dict[str, Any
         observer.close()
         await printer.close()
         await broker.stop()
+
+
+@contextlib.asynccontextmanager
+async def agent_inside(w: World, machine: Machine, *more: PeripheralSettings) -> AsyncIterator[Agent]:
+    """An agent on the test's own loop, on a machine of its own."""
+    w.write_config()
+    settings = read(w.config, declared(), w.folder)
+    agent = Agent(replace(settings, peripherals=(*settings.peripherals, *more)), w.state_dir, machine, runtime_dir=w.runtime_dir)
+    stop = asyncio.Event()
+    running = asyncio.get_running_loop().create_task(agent.run(stop))
+    try:
+        yield agent
+        assert not running.done(), "the agent ended by itself"
+    finally:
+        stop.set()
+        await running

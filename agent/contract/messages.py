@@ -24,11 +24,12 @@ class Message:
     qos: int = 1
     retain: bool = False
     expiry_s: int | None = None
+    correlation: bytes | None = None  # of the request that this answers
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """One delivery. `retained`: it was there before we subscribed."""
+    """One delivery. `retained`: it was published to stay, now or before we subscribed."""
 
     topic: str
     payload: bytes
@@ -63,6 +64,7 @@ PUBLISHED: Final[dict[str, MessageKind]] = {
     "reported-policy": MessageKind(documents.PolicyReported, 1, True),
     "reported-update": MessageKind(documents.UpdateReported, 1, True),
     "cmd-status": MessageKind(command.CommandStatus, 1, True, "24 h"),
+    "chunk": MessageKind(command.Chunk, 1, False),
 }
 
 

@@ -18,6 +18,11 @@ class Address:
     booth: str
 
     @property
+    def prefix(self) -> str:
+        """Of everything that booths publish."""
+        return f"{PREFIX}/"
+
+    @property
     def root(self) -> str:
         return f"{PREFIX}/{self.area}/{self.booth}"
 
@@ -57,6 +62,9 @@ class Address:
 
     def command_status(self, verb: str, id_: str) -> str:
         return f"{self.root}/cmd/{verb}/{id_}/status"
+
+    def chunk(self, id_: str, number: int) -> str:
+        return f"{self.root}/cmd/diagnostics/{id_}/chunk/{number}"
 
     def subscriptions(self) -> list[str]:
         """What a booth listens to: its own, its area's and the fleet's documents, commands, its echo. Trust lists first: they
@@ -103,5 +111,6 @@ _PATTERNS: Final = {
     "desired": _pattern(f"({'|'.join(DOCUMENT_KINDS)})/desired", many=f"|{ALL}"),
     "reported": _pattern("(config|policy|update)/reported"),
     "cmd-req": _pattern(f"cmd/{_NAME}/req"),
+    "chunk": _pattern("cmd/diagnostics/([A-Za-z0-9_-]{1,64})/chunk/([0-9]{1,6})"),
     "cmd-status": _pattern(f"cmd/{_NAME}/([A-Za-z0-9_-]{{1,64}})/status"),
 }

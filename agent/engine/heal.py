@@ -59,6 +59,14 @@ class _Hands:
             raise ActRefused(code)
 
 
+@dataclass(frozen=True)
+class Tended:
+    """Remedies and what became of each; `stopped`: why there were no more."""
+
+    tried: tuple[tuple[str, Outcome], ...]
+    stopped: str | None
+
+
 class Healer:
     """`changed(name)` is called whenever `healing`, `tried` or `escalated` of a peripheral answer differently."""
 
@@ -78,6 +86,7 @@ class Healer:
         self._now = now
         self._changed = changed
         self._healing: dict[str, Healing] = {}
+        self._turn = asyncio.Lock()  # of remedies: one at a time, whoever asked for it
         self._woken = asyncio.Event()
 
     # --- life ---
@@ -104,7 +113,11 @@ class Healer:
     def judged(self, watch: Watch) -> None:
         """A peripheral was judged anew."""
         if watch.peripheral.ladder or watch.peripheral.chores:
-            self._woken.set()
+            self.wake()
+
+    def wake(self) -> None:
+        """Look again what is due."""
+        self._woken.set()
 
     # --- what readers are told ---
 
@@ -130,7 +143,7 @@ class Healer:
     async def _do(self, work: Work) -> bool:
         """False where a citizen was faster, or nothing was to be done after all."""
         # The device before the session: a check that is under way must not use up the citizen's minute.
-        async with work.watch.held(work.longest_s):
+        async with self._turn, work.watch.held(work.longest_s):
             with self._session.taken() as ours:
                 if not ours or not self._ward.still_due(work):
                     return False
@@ -147,7 +160,32 @@ class Healer:
         watch.note(None if refusal is None else Observed("access-denied", {"act": chore.name, "reason": refusal}))
         await watch.look()
 
-    async def _heal(self, watch: Watch, step: Try) -> None:
+    async def tend(self, watch: Watch, remedy: str | None, heard: Callable[[str, int | None], None]) -> Tended:
+        """What a command asks for: the rungs of a ladder without patience or cooldown, until one of them helps, or one rung."""
+        if (why := self._ward.held_back()) is not None:
+            return Tended((), why)
+        tried: list[tuple[str, Outcome]] = []
+        for step in self._ward.steps(watch.name, remedy):
+            heard(step.remedy.name, None)
+            async with self._turn, watch.held(step.remedy.deadline_s + step.remedy.settle_s):
+                with self._session.taken() as ours:
+                    if not ours:
+                        return Tended(tuple(tried), "session-active")
+                    tried.append((step.remedy.name, await self._heal(watch, step)))
+            if tried[-1][1] == "cured":
+                break
+            await asyncio.sleep(_HER_TURN_S)
+        return Tended(tuple(tried), None)
+
+    async def tidy(self, watch: Watch, chore: Chore) -> str | None:
+        """What a command asks for: a chore, now. None, or why it was not done."""
+        async with self._turn, watch.held(chore.deadline_s):
+            refusal = await self._attempt(watch, chore.run, chore.deadline_s)
+            self._ward.tidied(watch.name, chore, done=refusal is None)
+            await watch.look()
+        return refusal
+
+    async def _heal(self, watch: Watch, step: Try) -> Outcome:
         remedy, name = step.remedy, watch.name
         self._ward.begun(name, step)
         stored = await self._memory.flushed(STORED_WITHIN_S)
@@ -166,6 +204,7 @@ class Healer:
         data = {"rung": step.rung, "attempt": step.attempt} | ({"reason": reason} if reason else {})
         self._say(name, step.code, remedy.name, outcome, data)
         self._changed(name)
+        return outcome
 
     async def _judged_attempt(self, watch: Watch, step: Try) -> tuple[Outcome, str | None]:
         remedy, before = step.remedy, frozenset(finding.code for finding in watch.judgement.findings)

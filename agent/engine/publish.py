@@ -118,6 +118,28 @@ class Publisher:
         retained = self._image.get(topic)
         return None if retained is None else retained.payload
 
+    def follow(self, kind: str, topic: str, payload: bytes) -> None:
+        """Say this one too, behind what was said before it; a later connection gets the newest of the topic alone."""
+        self._image[topic] = _Retained(payload, PUBLISHED[kind], None)
+        if not self._link.connected:
+            return
+        if len(self._once) == _ONCE:  # too many wait: of this topic, only what is newest
+            self._once = deque((item for item in self._once if item.topic != topic), maxlen=_ONCE)
+            self._dirty[topic] = None
+        else:
+            self.send_once(kind, topic, payload)
+
+    def forget(self, topic: str) -> None:
+        """It is said no more; what the broker has of it expires there."""
+        self._image.pop(topic, None)
+        self._dirty.pop(topic, None)
+
+    def reply(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
+        """Answer somebody at a topic of her own choice, once. Where the broker refuses that, it is no trouble of the booth's."""
+        if self._link.connected and not topic.startswith(self._address.prefix):
+            self._once.append(Message(topic, payload, correlation=correlation))
+            self.pump()
+
     def send_once(self, kind: str, topic: str, payload: bytes) -> bool:
         """Send something that is not said again at the next connection; False where there is none to send it on."""
         if not self._link.connected:
@@ -178,7 +200,8 @@ class Publisher:
 
     def _send_now(self, message: Message) -> None:
         def done(reason: int) -> None:
-            self._answered(message.topic, reason)
+            if message.topic.startswith(self._address.prefix):
+                self._answered(message.topic, reason)
 
         self._link.publish(message, done)
 

@@ -75,6 +75,8 @@ class Reporter:
         """`in_use` says whether the booth is open: what was last checked yesterday evening is not too old before. `care` may be
         set before the start."""
         self.care: Care = NoCare()
+        self.maintained: Callable[[], bool] = lambda: False
+        self.located: Callable[[], bool] = lambda: False
         self.booth = booth
         self._publisher = publisher
         self._recorder = recorder
@@ -141,6 +143,10 @@ class Reporter:
             self._publisher.retain("service", booth.address.service(service), b"")
         self._rhythm_changed.set()
         self._say_meta()
+        self._refresh()
+
+    def modes_changed(self) -> None:
+        """`maintained` or `located` answers differently."""
         self._refresh()
 
     def show_light_again(self) -> None:
@@ -217,6 +223,8 @@ class Reporter:
             for name, watch in self._watches.items()
             if name not in unknown
             for finding in watch.judgement.findings
+            # Whoever works there causes faults: what alarmed before goes on to, until it is mended.
+            if not self.maintained() or self._is_raised((name, finding.code))
         }
         held = {key: alarm for key, alarm in self._alarms.items() if key[0] in unknown}
         free = {key: alarm for key, alarm in self._alarms.items() if key[0] not in unknown}
@@ -231,6 +239,9 @@ class Reporter:
         self._say_services()
         self._say_state()
         self._say_light()
+
+    def _is_raised(self, key: AlarmKey) -> bool:
+        return key in self._alarms and self._alarms[key].raised
 
     def _whose(self, name: str, finding: Finding) -> Finding:
         """A finding that should have healed by itself and did not is a technician's."""
@@ -300,7 +311,7 @@ class Reporter:
             PeripheralState(name, watch.peripheral.kind, status_of(watch), watch.judgement.findings)
             for name, watch in self._watches.items()
         ]
-        return services(self.booth.services, states)
+        return services(self.booth.services, states, maintenance=self.maintained())
 
     def _say_services(self, *, urgent: bool = False) -> None:
         for service, word in self._services().items():
@@ -312,7 +323,8 @@ class Reporter:
         self._show_light(word)
 
     def _word_of_light(self) -> LightWord:
-        return light(self._alarms.values(), starting=self._state == "starting", working=self.care.working)
+        working = self.care.working or self.maintained()
+        return light(self._alarms.values(), starting=self._state == "starting", locate=self.located(), working=working)
 
     def _say_state(self, *, urgent: bool = False) -> None:
         self._said_clock = self._clock_word()

@@ -13,6 +13,7 @@ from agent.rules.ladder import (
     WELL_S,
     Attempt,
     Case,
+    HeldBack,
     Limits,
     Outcome,
     Patient,
@@ -23,6 +24,7 @@ from agent.rules.ladder import (
     decide,
     gave_up,
     held_back,
+    rungs_for,
 )
 
 _TRIED_SHOWN: Final = 10
@@ -67,6 +69,7 @@ class Ward:
         self._lasting_s: dict[tuple[str, str], float] = {}  # since when a finding has stood, by the clock that never jumps
         self._well_since_s: dict[str, float] = {}
         self._chores_failed_s: dict[tuple[str, str], float] = {}
+        self.maintained: Callable[[], bool] = lambda: False  # somebody works at the booth: no remedy then
 
     def remember(self, state: Mapping[str, Any], watches: Mapping[str, Watch]) -> list[tuple[str, Attempt]]:
         """Take over the watches, and what was done before the restart. Returns what was begun then and never ended."""
@@ -82,12 +85,39 @@ class Ward:
 
     # --- what is due ---
 
+    def steps(self, name: str, remedy: str | None) -> list[Try]:
+        """What a command may do for a peripheral now: one rung of its ladder, or all that may cure what is wrong with it, the
+        gentlest first. What reboots the booth has a command of its own."""
+        watch = self._watches[name]
+        ladder, patient = watch.peripheral.ladder, _patient(watch)
+        standing = curable(ladder, patient)
+        if remedy is None:
+            rungs = rungs_for(ladder, standing[0], patient) if standing else []
+        else:
+            rungs = [rung for rung in ladder if rung.name == remedy]
+        case = self._cases.of(name)
+        return [
+            Try(
+                rung,
+                next((finding.code for finding in standing if finding.code in rung.cures), min(rung.cures)),
+                ladder.index(rung) + 1,
+                1 + sum(item.remedy == rung.name and item.episode == case.episode for item in case.attempts),
+                case.round,
+            )
+            for rung in rungs
+            if not rung.reboots
+        ]
+
+    def held_back(self) -> HeldBack | None:
+        """Why nothing is to be healed now, whoever asks."""
+        return held_back(_seen(watch) for watch in self._watches.values())
+
     def due(self) -> tuple[list[Work], float]:
         """What may be done now, chores first, and the seconds until something else may be."""
         chores: list[Work] = []
         remedies: list[Work] = []
         wait_s = _NOTHING_S
-        held_back = self._held_back()
+        held_back = self.held_back() is not None
         for watch in self._watches.values():
             decision = self._decision(watch, held_back=held_back)
             for item in (*self._chores(watch), *((decision,) if decision else ())):
@@ -101,10 +131,7 @@ class Ward:
         """Whether it is after all, now that the device is held: a probe that was under way may have ended well."""
         if isinstance(work.step, Chore):
             return work.step in list(self._chores(work.watch))
-        return self._decision(work.watch, held_back=self._held_back()) == work.step
-
-    def _held_back(self) -> bool:
-        return held_back(_seen(watch) for watch in self._watches.values()) is not None
+        return self._decision(work.watch, held_back=self.held_back() is not None) == work.step
 
     def _chores(self, watch: Watch) -> Iterator[Chore | Wait]:
         for chore in watch.peripheral.chores:
@@ -114,7 +141,7 @@ class Ward:
                 yield Wait(left_s, "cooldown") if left_s > 0 else chore
 
     def _decision(self, watch: Watch, *, held_back: bool) -> Try | Wait | None:
-        if not self._heals or not watch.judged_once.is_set():
+        if not self._heals or self.maintained() or not watch.judged_once.is_set():
             return None
         mono_s, now_s = self._now().mono_s, self._wall_s()
         patient = _patient(watch)

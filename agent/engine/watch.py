@@ -140,6 +140,20 @@ class Watch:
         self._judge(reading)
         return frozenset(item.code for item in self._observed if not item.holds_only or item.code in before)
 
+    async def fresh(self, *, active: bool) -> bool:
+        """Probe now, beside the interval, and judge; False where the device is left alone, or cannot be asked."""
+        async with self._turn:
+            if self._source is None:
+                return False
+            expected_by_s = self._expected_by_s
+            reading, failed = await self._probe(self._source, active=active)
+            self._expected_by_s = max(expected_by_s, self._now().mono_s + _SLACK_S)
+            if reading is None:
+                return False
+            self._active_owed &= not active or failed
+            self._judge(reading)
+            return not reading.untried
+
     def note(self, observed: Observed | None) -> None:
         """Something that no probe can see is wrong with it, until further notice; None takes it back."""
         self._noted = () if observed is None else (observed,)

@@ -83,13 +83,35 @@ class Chore:
     again_s: float = 60.0
 
 
+class TestFailed(Exception):
+    """A test of a device did not succeed; the message says what to do, `seen` what was measured."""
+
+    __test__ = False  # no test of ours
+
+    def __init__(self, message: str, **seen: Any) -> None:
+        super().__init__(message)
+        self.seen = seen
+
+
+@dataclass(frozen=True)
+class Test:
+    """The device is used as a citizen would, by a command of the same name. `run(source, look)` measures and raises `TestFailed`;
+    `look()` is a fresh reading, judged. `deadline_s` bounds the whole of it."""
+
+    __test__ = False  # no test of ours
+
+    name: str
+    run: "Callable[[Any, Callable[[], Awaitable[Reading]]], Awaitable[dict[str, Any]]]"
+    deadline_s: float = 40.0
+
+
 @dataclass(frozen=True)
 class Peripheral:
     """A kind of peripheral.
 
     `options` is the dataclass of `[peripherals.NAME]` without `kind`; `find` computes findings from
     facts, purely; `deadline_s` bounds one probe. `noun` names it in a sentence. `ladder`: what is tried about
-    its findings before a person is called, the gentlest first.
+    its findings before a person is called, the gentlest first. `tests`: what commands may do with it.
     """
 
     kind: str
@@ -102,6 +124,7 @@ class Peripheral:
     deadline_s: float
     ladder: tuple[Remedy, ...] = ()
     chores: tuple[Chore, ...] = ()
+    tests: tuple[Test, ...] = ()
 
     @property
     def pluggable(self) -> bool:

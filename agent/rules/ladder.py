@@ -146,7 +146,7 @@ class Wait:
 
 def curable(ladder: Sequence[Remedy], patient: Patient) -> list[Finding]:
     """The findings that some rung may cure, worst first."""
-    return [finding for finding in patient.findings if _rungs(ladder, finding, patient)]
+    return [finding for finding in patient.findings if rungs_for(ladder, finding, patient)]
 
 
 def decide(
@@ -155,7 +155,7 @@ def decide(
     """What is to be done now; None where nothing is to be cured. `reboot_s`: when the booth was rebooted last by a remedy."""
     waits: list[Wait] = []
     for finding in curable(ladder, patient):
-        decision = _climb(_rungs(ladder, finding, patient), finding, patient, case, now_s, limits, reboot_s)
+        decision = _climb(rungs_for(ladder, finding, patient), finding, patient, case, now_s, limits, reboot_s)
         if isinstance(decision, Try):
             budget_s = _budget_s(case, now_s, limits)
             return decision if budget_s <= 0 else Wait(budget_s, "budget")
@@ -166,7 +166,7 @@ def decide(
 def gave_up(ladder: Sequence[Remedy], patient: Patient, case: Case, finding: Finding, now_s: float, limits: Limits) -> bool:
     """Whether every rung that may cure this finding was tried in vain, or the day's budget went into cures that did not last: now
     it is somebody else's, though it goes on slowly."""
-    rungs = _rungs(ladder, finding, patient)
+    rungs = rungs_for(ladder, finding, patient)
     again = case.round > 0 and bool(case.tried(finding.code))
     used_up = _budget_s(case, now_s, limits) > 0
     return bool(rungs) and (again or used_up or all(_spent(remedy, finding.code, case) for remedy in rungs))
@@ -193,7 +193,8 @@ def held_back(booth: Iterable[Seen]) -> HeldBack | None:
     return None
 
 
-def _rungs(ladder: Sequence[Remedy], finding: Finding, patient: Patient) -> list[Remedy]:
+def rungs_for(ladder: Sequence[Remedy], finding: Finding, patient: Patient) -> list[Remedy]:
+    """The rungs that may cure a finding, the gentlest first."""
     return [
         remedy
         for remedy in ladder

@@ -1,15 +1,14 @@
 """The shopkeeper's light: ranked by what she can do, not by severity. Contract §9."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, get_args
 
 from agent.contract.words import LightWord
 from agent.rules.alarms import Alarm
 
 # From the cable to the portal: it may be her box. What lies behind it (TLS, the broker) is not hers.
 SHOP_NETWORK_CODES: Final = frozenset({"no-carrier", "no-address", "gateway-unreachable", "dns-failure", "captive-portal"})
-# What this version can come to show; a technician's `locate` needs a verb that it does not have yet.
-SHOWN: Final[tuple[LightWord, ...]] = ("starting", "working", "your-turn", "no-internet", "broken", "ok")
+SHOWN: Final = get_args(LightWord)
 DISTANT_CODES: Final = frozenset({"tls-failure", "broker-unreachable"})
 
 

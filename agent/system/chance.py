@@ -8,6 +8,10 @@ def token(bytes_: int) -> str:
     return os.urandom(bytes_).hex()
 
 
+def random_bytes(count: int) -> bytes:
+    return os.urandom(count)
+
+
 def between(low: float, high: float) -> float:
     """A random number from `low` to `high`."""
     return low + (high - low) * int.from_bytes(os.urandom(4), "big") / 0xFFFF_FFFF

@@ -138,7 +138,7 @@ class Link:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         if topics:
-            self._client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in topics])
+            self._client.subscribe([(topic, SubscribeOptions(qos=1, retainAsPublished=True)) for topic in topics])
 
     async def serve(self) -> None:
         """Until the connection ends. Raises BrokerError, or what a handler raised."""
@@ -152,6 +152,8 @@ class Link:
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if message.expiry_s is not None:
             properties.MessageExpiryInterval = message.expiry_s
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
         self._last_out_s = self._loop.time()
         info = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
         if message.qos:

@@ -92,6 +92,10 @@ def intact_row(row: Sequence[Any]) -> bool:
 
 
 def put_state(db: sqlite3.Connection, key: str, value: Any) -> None:
+    """None forgets it."""
+    if value is None:
+        db.execute("DELETE FROM state WHERE key = ?", (key,))
+        return
     body = encode(value)
     db.execute("INSERT OR REPLACE INTO state VALUES (?, ?, ?)", (key, body, checksum(body, key)))
 

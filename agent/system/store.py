@@ -103,7 +103,7 @@ class Store:
         self._flush_soon()
 
     def save(self, key: str, value: Any) -> None:
-        """Remember plain JSON under `key`, in the same transaction as the events queued now."""
+        """Remember plain JSON under `key`, in the same transaction as the events queued now; None forgets it."""
         self._batch.state[key] = value
         self._flush_soon()
 

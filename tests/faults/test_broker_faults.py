@@ -10,25 +10,22 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.app import Agent
 from agent.contract.alarm import Text
 from agent.contract.decode import encode
 from agent.contract.documents import Refusal, read_document
 from agent.contract.envelope import open_envelope
 from agent.contract.event import DATA_LIMIT_BYTES, capped_data
 from agent.contract.health import FactValue
-from agent.machine import Machine
-from agent.peripherals import declared
 from agent.peripherals.declaration import Peripheral, Signals
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
-from agent.settings import PeripheralSettings, read
+from agent.settings import PeripheralSettings
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto, free_port
 from agent.system.outbox_rows import Draft, Stamp
@@ -36,7 +33,7 @@ from agent.system.store import Store
 from tests.faults.fake_broker import CONNACK, FakeBroker, Session, packet, until
 from tests.faults.pki import Authority, Pair
 from tests.faults.proxy import ChaosProxy
-from tests.world import BIN, BOOTH, ROOT, AgentProcess, Observer, World, world
+from tests.world import BIN, BOOTH, ROOT, AgentProcess, Observer, World, agent_inside, world
 
 KEEPALIVE_S = 5  # the shortest that the configuration allows
 WIRE_LIMIT_BYTES = 64 * 1024
@@ -106,21 +103,6 @@ async def paper_ends_and_comes(w: World, times: int = 1) -> None:
             w.printer.change(paper=paper)
             wanted = 2 * time_ + change
             await until(lambda wanted=wanted: len(changes(stored(w), "media-empty")) == wanted, f"{wanted} changes on disk")  # type: ignore[misc]
-
-
-@contextlib.asynccontextmanager
-async def agent_inside(w: World, machine: Machine, *more: PeripheralSettings) -> AsyncIterator[Agent]:
-    """An agent on the test's own loop, on a machine of its own."""
-    settings = read(w.config, declared(), w.folder)
-    agent = Agent(replace(settings, peripherals=(*settings.peripherals, *more)), w.state_dir, machine)
-    stop = asyncio.Event()
-    running = asyncio.get_running_loop().create_task(agent.run(stop))
-    try:
-        yield agent
-        assert not running.done(), "the agent ended by itself"
-    finally:
-        stop.set()
-        await running
 
 
 # --- the broker is away ---
