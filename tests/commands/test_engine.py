@@ -100,7 +100,8 @@ async def test_f18_a_retained_command_is_refused_whenever_it_arrives(tmp_path: P
         w.observer.publish(f"{ROOT}/cmd/locate/req", b'{"id":"c-old"}', retain=True)
         await w.start_agent()
         assert (await ended(w, "locate", "c-old"))["reason"] == "retained"
-        assert w.observer.last("led") == "ok"
+        await w.until(lambda: w.observer.last("led") == "ok", "the light")
+        assert b"locate" not in {m.payload for m in w.observer.of("led")}
 
 
 async def test_what_has_expired_is_not_done(tmp_path: Path) -> None:
@@ -300,7 +301,8 @@ async def test_a_broker_that_was_away_is_told_the_newest_state_of_each(tmp_path:
 
 async def test_meta_says_which_verbs_there_are_with_their_arguments(tmp_path: Path) -> None:
     async with booth(tmp_path) as (w, _):
-        commands = w.observer.last("meta")["capabilities"]["commands"]
+        meta = await w.until(lambda: w.observer.last("meta"), "meta")
+        commands = meta["capabilities"]["commands"]
         assert commands["locate"]["properties"]["duration_s"]["maximum"] == 300
         assert commands["reboot"]["x-kind"] == "technician, idle only"
         assert "test-camera" not in commands, "this booth has none"

@@ -63,11 +63,12 @@ GOOD: dict[str, Any] = {
         "id": "c-81f2", "verb": "probe", "state": "succeeded", "step": None, "pct": None, "reason": None,
         "result": {"a": 1}, "by": "tech-7", "at": WHEN,
     },
+    "cmd/diagnostics/c-81f2/chunk/0": {"n": 0, "of": 1, "data": "H4sIAAAAAAAA"},
     "service/print": "degraded",
     "led": "your-turn",
     "echo": "d41d8cd98f",
 }  # fmt: skip
-NOT_RETAINED = ("echo", "event/", "tele/")
+NOT_RETAINED = ("echo", "event/", "tele/", "cmd/diagnostics/")
 
 
 def payload_of(value: Any) -> bytes:

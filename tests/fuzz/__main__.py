@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 FOUND = HERE / "found"
-NAMES = ("envelope", "document", "trust", "policy", "config")
+NAMES = ("envelope", "document", "trust", "policy", "config", "command")
 
 
 def main() -> int:

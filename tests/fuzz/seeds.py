@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from agent.contract.command import Request, SignedRequest
 from agent.contract.documents import Document
 from agent.contract.typed import schema
 from agent.documents.trust import Trust
 from agent.settings_remote import SECTIONS
 from agent.settings_tables import Document as Tables
-from tests.fuzz.targets import KINDS, OPERATOR, RULES
+from tests.fuzz.targets import KINDS, OPERATOR, RULES, VERBS
 
 PROFILES = Path(__file__).parents[2] / "provisioning/profiles"
 
@@ -44,6 +45,15 @@ POLICY: dict[str, Any] = {
     "hours": {"tz": "Europe/Paris", "week": {"mon": ["09:00-12:00"]}, "exceptions": {"2026-12-25": []}, "outside": "kiosk-off"},
 }  # fmt: skip
 
+COMMAND: dict[str, Any] = {
+    "booth": "61-0007", "verb": "maintenance", "id": "c-1", "wait_s": 60, "by": "tech-7",
+    "issued_at": "2026-11-25T12:00:00.000Z", "expires_at": "2026-11-25T12:05:00.000Z",
+}  # fmt: skip
+ARGUMENTS: list[dict[str, Any]] = [
+    {"on": True, "duration_s": 600}, {"peripheral": "scanner", "remedy": "usb-reset"}, {"peripherals": ["board", "camera"]},
+    {"what": "cups"}, {"id": "c-2"}, {"max_bytes": 65536}, {},
+]  # fmt: skip
+
 
 def seeds(target: str) -> Iterator[bytes]:
     """Good ones for a target."""
@@ -54,6 +64,7 @@ def seeds(target: str) -> Iterator[bytes]:
         ],
         "trust": [OPERATOR.trust(), OPERATOR.trust(version=2, epoch=2)],
         "policy": [POLICY, *({name: part} for name, part in POLICY.items())],
+        "command": [COMMAND | {"args": args} for args in ARGUMENTS],
         "config": [CONFIG, *({name: part} for name, part in CONFIG.items())],
     }  # fmt: skip
     for value in made[target]:
@@ -62,7 +73,8 @@ def seeds(target: str) -> Iterator[bytes]:
 
 def words() -> list[str]:
     """Every key and every word that a document may hold, from the types."""
-    schemas = [schema(type_) for type_ in (Document, Trust, Tables)]
+    schemas = [schema(type_) for type_ in (Document, Trust, Tables, SignedRequest, Request)]
+    schemas += [schema(verb.args) for verb in VERBS.values()]
     schemas += [schema(rule.schema) for rule in RULES.values()]
     found = {*SECTIONS, *KINDS, *RULES}
     for kind in KINDS.values():

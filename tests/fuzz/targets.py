@@ -9,10 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from agent.contract.command import PAYLOAD_TYPE as COMMAND_TYPE
+from agent.contract.command import Request
 from agent.contract.decode import BadJson, decode, decode_object, encode
 from agent.contract.documents import LayerName, Refusal
 from agent.contract.envelope import open_envelope
 from agent.contract.typed import Invalid, build, plain
+from agent.documents.commands import signed_request
 from agent.documents.judge import judge, payload_type
 from agent.documents.report import effective_sha256, errors_of, good_until
 from agent.documents.signatures import seal
@@ -23,6 +26,7 @@ from agent.overlay import merged
 from agent.peripherals import declared
 from agent.settings import read
 from agent.settings_remote import layer_problems, reported_sections
+from agent.verbs import declared as declared_verbs
 from tests.documents.operator import Operator
 
 OPERATOR: Final = Operator()
@@ -31,6 +35,7 @@ BOOTH: Final = "booth/v1/61/61-0007"
 NOW: Final = "2026-11-25T12:00:00.000Z"
 KINDS: Final = declared()
 RULES: Final = rules()
+VERBS: Final = declared_verbs()
 PLACE: Final = Place(
     now=datetime(2026, 11, 25, 13),  # noqa: DTZ001 - local
     now_utc=datetime(2026, 11, 25, 12, tzinfo=UTC),
@@ -140,6 +145,28 @@ def config(data: bytes) -> None:
         assert device is None or (item.options.device == device and device not in text)
 
 
+def command(data: bytes) -> None:
+    """A request that a technician signed, and the same bytes as anybody's."""
+    try:
+        request = signed_request(seal(COMMAND_TYPE, data, [OPERATOR.first]), TRUST, "61-0007", "maintenance")
+    except Refusal as refusal:
+        _told(refusal)
+    else:
+        assert (request.booth, request.verb) == ("61-0007", "maintenance")
+        assert datetime.fromisoformat(request.issued_at).timestamp() and datetime.fromisoformat(request.expires_at).timestamp()
+    try:
+        plain_request = build(Request, decode_object(data), unknown="ignore")
+    except (BadJson, Invalid):
+        return
+    for verb in VERBS.values():
+        try:
+            args = build(verb.args, plain_request.args)
+        except Invalid as error:
+            assert error.problems
+        else:
+            assert build(verb.args, plain(args)) == args
+
+
 def _told(refusal: Refusal) -> None:
     for error in errors_of("booth", refusal):
         assert encode(plain(error))
@@ -152,4 +179,5 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "trust": trust,
     "policy": policy,
     "config": config,
+    "command": command,
 }
