@@ -9,7 +9,7 @@ PYTHON ?= python3
 # What `make run` and everything else needs from the system; apt is asked only for what is missing.
 BUILD_PACKAGES := python3 python3-venv python3-dev gcc linux-libc-dev pkg-config libsystemd-dev libsane-dev
 BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
-TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base faketime iproute2 nftables openssl sane-utils strace systemd udev xvfb
+TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base faketime iproute2 nftables openssl sane-utils strace systemd systemd-journal-remote udev xvfb
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
@@ -59,6 +59,7 @@ check: setup ## types, lint, import rules, units, generated files
 	$(BIN)/python docs/runbook/index.py --check
 	$(BIN)/python docs/reference.py --check
 	$(BIN)/python docs/schemas.py --check
+	$(BIN)/python docs/verbs.py --check
 
 fuzz: setup ## what reads signed documents, by mutations that coverage guides, for a minute; ARGS="--seconds 600 --merge" for more
 	test -x $(VENV)/fuzz/bin/python || $(PYTHON) -m venv $(VENV)/fuzz
@@ -88,9 +89,10 @@ schema: setup ## write docs/contract.schema.json from the types
 runbook: setup ## write docs/runbook/README.md from the declarations
 	$(BIN)/python docs/runbook/index.py
 
-reference: setup ## write docs/peripherals.md and the JSON Schemas of what is configured and signed, from the declarations
+reference: setup ## write docs/peripherals.md, docs/commands.md and the JSON Schemas of what is configured and signed, from the declarations
 	$(BIN)/python docs/reference.py
 	$(BIN)/python docs/schemas.py
+	$(BIN)/python docs/verbs.py
 
 lock: setup ## pin every dependency again, with hashes
 	$(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv

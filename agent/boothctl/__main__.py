@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from agent import VERSION
-from agent.boothctl import key_acts, push_acts, report_acts, seeing, sign_acts
+from agent.boothctl import command_acts, completion, key_acts, push_acts, report_acts, seeing, sign_acts, why
 from agent.boothctl.connection import CONFIG_FILE
 from agent.boothctl.terminal import EXIT_DONE, Failed, note
 
@@ -37,12 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     json_option.add_argument("--json", action="store_true")
     acts = parser.add_subparsers(required=True, metavar="ACT")
     seeing.add_to(acts, json_option)
+    why.add_to(acts, json_option)
+    command_acts.add_to(acts, json_option)
     for kind in ("config", "policy"):
         about = acts.add_parser(kind, help=f"the {kind} of booths").add_subparsers(required=True, metavar="ACT")
         report_acts.add_to(about, json_option, kind)
         push_acts.add_to(about, json_option, kind)
     sign_acts.add_to(acts, json_option)
     key_acts.add_to(acts, json_option)
+    completion.add_to(acts, parser)
     return parser
 
 

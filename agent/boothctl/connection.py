@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from agent.boothctl.gather import Listener
 from agent.boothctl.terminal import EXIT_NO_ANSWER, EXIT_USAGE, Failed
-from agent.contract.messages import Incoming
+from agent.contract.messages import Incoming, Message
 from agent.system.broker import BrokerAddress
 
 CONFIG_FILE: Final = Path("~/.config/boothctl.toml")
@@ -86,13 +86,14 @@ async def publish(address: BrokerAddress, topic: str, payload: bytes, wait_s: fl
     """Publish one retained message. Raises `Failed` where the broker refuses it or does not answer."""
     async with Listener(address, [], lambda _: None) as listener:
         await connect(listener, address, wait_s)
-        await say(listener, address, topic, payload, wait_s)
+        await say(listener, address, Message(topic, payload, retain=True), wait_s)
 
 
-async def say(listener: Listener, address: BrokerAddress, topic: str, payload: bytes, wait_s: float) -> None:
-    """The same over a connection that is there already."""
-    reason = await listener.publish(topic, payload, wait_s)
+async def say(listener: Listener, address: BrokerAddress, message: Message, wait_s: float) -> int:
+    """The same over a connection that is there already, retained or not; returns MQTT's reason code."""
+    reason = await listener.publish(message, wait_s)
     if reason is None:
         raise Failed(f"{address.host}:{address.port} has not acknowledged the message", status=EXIT_NO_ANSWER)
     if reason >= _REFUSED:
-        raise Failed(f"the broker refuses a message at {topic} (MQTT reason 0x{reason:02x})")
+        raise Failed(f"the broker refuses a message at {message.topic} (MQTT reason 0x{reason:02x})")
+    return reason

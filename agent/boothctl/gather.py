@@ -29,6 +29,7 @@ class Listener:
             Handlers(self._no_subscription, self._lost, self._message, on_subscribed=self._connected.set),
             subscriptions,
             session_expiry_s=0,
+            retain_as_published=False,  # what lies there already is told from what comes
         )
 
     async def __aenter__(self) -> "Listener":
@@ -58,8 +59,8 @@ class Listener:
             await asyncio.sleep(rest_s)
             rest_s = min(end_s, self._heard_s + QUIET_S) - self._loop.time()
 
-    async def publish(self, topic: str, payload: bytes, deadline_s: float) -> int | None:
-        """Publish one retained message; the reason code of its acknowledgement, or None where there is none by the deadline."""
+    async def publish(self, message: Message, deadline_s: float) -> int | None:
+        """Publish one message; the reason code of its acknowledgement, or None where there is none by the deadline."""
         done: asyncio.Future[int] = self._loop.create_future()
 
         def acknowledged(reason: int) -> None:
@@ -67,7 +68,7 @@ class Listener:
                 done.set_result(reason)
 
         try:
-            self._mqtt.publish(Message(topic, payload, retain=True), acknowledged)
+            self._mqtt.publish(message, acknowledged)
             async with asyncio.timeout(deadline_s):
                 return await done
         except (RuntimeError, TimeoutError):  # RuntimeError: the connection has ended meanwhile

@@ -15,7 +15,7 @@ from agent.boothctl.sign_acts import has_terms, keys_of, term_options
 from agent.boothctl.terminal import EXIT_DONE, EXIT_FAILED, EXIT_NO_ANSWER, Failed, note, read_file, refused, show, usage
 from agent.boothctl.words import audience
 from agent.contract.documents import Document, Refusal, read_document
-from agent.contract.messages import Incoming
+from agent.contract.messages import Incoming, Message
 from agent.contract.words import printable
 from agent.documents.judge import payload_type
 from agent.documents.signatures import seal
@@ -58,7 +58,7 @@ async def _push(options: argparse.Namespace, address: BrokerAddress) -> int:
         await listener.settled(options.wait)
         refuse_drops(options, document, lying[-1] if lying else None)
         following.published(document.rev)
-        await say(listener, address, topic, message, options.wait)
+        await say(listener, address, Message(topic, message, retain=True), options.wait)
         if not options.json:
             print(f"published: {words}", flush=True)
         answers = await _answers(options, following) if follows else {}

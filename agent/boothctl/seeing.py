@@ -38,12 +38,12 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]", json_opt
 
 async def _ls(options: argparse.Namespace, address: BrokerAddress) -> int:
     fleet = await _retained(options, address, options.area or "+", "+")
-    booths = [booth for booth in fleet.sorted() if not options.red or booth.is_red(_local_time(booth.hours.tz))]
+    booths = [booth for booth in fleet.sorted() if not options.red or booth.is_red(local_time(booth.hours.tz))]
     show(options, [booth.as_json() for booth in booths], lambda: pages.booth_list(booths))
     return EXIT_DONE
 
 
-def _local_time(zone: str) -> datetime:
+def local_time(zone: str) -> datetime:
     """What the clock in the shop shows now."""
     try:
         return datetime.now(ZoneInfo(zone)).replace(tzinfo=None)
