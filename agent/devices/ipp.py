@@ -131,7 +131,7 @@ class Conversation:
 
     async def queue(self) -> Queue:
         """What the queue says of itself."""
-        answer = await self._ask(_GET_PRINTER_ATTRIBUTES, _PRINTER_ATTRIBUTES, ())
+        answer = await self.ask(_GET_PRINTER_ATTRIBUTES, _PRINTER_ATTRIBUTES, ())
         printers = answer.of(ipp_codec.PRINTER_GROUP)
         if not printers:
             raise Refused("an answer without a printer")
@@ -151,7 +151,7 @@ class Conversation:
             (ipp_codec.NAME, "job-name", (name,)),
             (ipp_codec.MIME_TYPE, "document-format", ("application/vnd.cups-raw",)),
         )
-        answer = await self._ask(_PRINT_JOB, (), named, document)
+        answer = await self.ask(_PRINT_JOB, (), named, document)
         return next((_number(group, "job-id") for group in answer.of(ipp_codec.JOB_GROUP)), None)
 
     async def _jobs(self, which: str, limit: int) -> list[Job]:
@@ -159,12 +159,18 @@ class Conversation:
             (ipp_codec.INTEGER, "limit", (limit,)),
             (ipp_codec.KEYWORD, "which-jobs", (which,)),
         )
-        answer = await self._ask(_GET_JOBS, _JOB_ATTRIBUTES, asked)
+        answer = await self.ask(_GET_JOBS, _JOB_ATTRIBUTES, asked)
         return [job for group in answer.of(ipp_codec.JOB_GROUP) if (job := _job(group)) is not None]
 
-    async def _ask(
-        self, operation: int, wanted: tuple[str, ...], more: Iterable[ipp_codec.Attribute], document: bytes = b""
+    async def ask(
+        self,
+        operation: int,
+        wanted: tuple[str, ...],
+        more: Iterable[ipp_codec.Attribute],
+        document: bytes = b"",
+        groups: Iterable[tuple[int, Iterable[ipp_codec.Attribute]]] = (),
     ) -> Response:
+        """Any question about this queue: `wanted` are the attributes of the answer, `more` and `groups` those of the request."""
         body = ipp_codec.request(
             operation,
             (
@@ -175,6 +181,7 @@ class Conversation:
                 *more,
                 (ipp_codec.KEYWORD, "requested-attributes", wanted),
             ),
+            *groups,
         )
         try:
             answer = ipp_codec.response(await self._connection.post(self._address.path, body + document, _USER))

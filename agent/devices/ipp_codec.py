@@ -8,6 +8,8 @@ from typing import Final
 OPERATION_GROUP: Final = 0x01
 JOB_GROUP: Final = 0x02
 PRINTER_GROUP: Final = 0x04
+SUBSCRIPTION_GROUP: Final = 0x06  # this and the next: RFC 3995 section 11.3.1
+EVENT_GROUP: Final = 0x07
 _END: Final = 0x03
 _FIRST_VALUE_TAG: Final = 0x10  # below it are delimiters: section 3.5.1
 
@@ -52,14 +54,16 @@ class Response:
         return [group.attributes for group in self.groups if group.tag == tag]
 
 
-def request(operation: int, attributes: Iterable[Attribute]) -> bytes:
-    """A request with the operation group alone. IPP/1.1, which every cupsd and printer speaks."""
-    parts = [struct.pack(">BBHIB", 1, 1, operation, 1, OPERATION_GROUP)]
-    for tag, name, values in attributes:
-        for index, value in enumerate(values):
-            key = b"" if index else name.encode()
-            raw = struct.pack(">i", value) if isinstance(value, int) else value.encode()
-            parts.append(struct.pack(">BH", tag, len(key)) + key + struct.pack(">H", len(raw)) + raw)
+def request(operation: int, attributes: Iterable[Attribute], *more: tuple[int, Iterable[Attribute]]) -> bytes:
+    """A request: the operation group, and `more` by their tags. IPP/1.1, which every cupsd and printer speaks."""
+    parts = [struct.pack(">BBHI", 1, 1, operation, 1)]
+    for delimiter, group in ((OPERATION_GROUP, attributes), *more):
+        parts.append(bytes([delimiter]))
+        for tag, name, values in group:
+            for index, value in enumerate(values):
+                key = b"" if index else name.encode()
+                raw = struct.pack(">i", value) if isinstance(value, int) else value.encode()
+                parts.append(struct.pack(">BH", tag, len(key)) + key + struct.pack(">H", len(raw)) + raw)
     parts.append(bytes([_END]))
     return b"".join(parts)
 

@@ -1,7 +1,7 @@
 """A scanner through SANE, inside a worker: libsane and its backends may hang, crash, and keep the interpreter's lock.
 
 Only processes started by `devices.workers` import this module. What is scanned stays in the worker's memory: its
-number of bytes is all that leaves it.
+number of bytes is all that leaves it; of a test, its size and mean brightness as well.
 """
 
 import contextlib
@@ -44,6 +44,7 @@ _SENSORS: Final = {
 }
 _ENDS_WITHIN_S: Final = 4.0  # the head's way home
 _SIDE_MM: Final = 10
+_TEST_SIDE_MM: Final = 30
 _LOWEST_DPI: Final = 50  # below that, some backends accept a resolution that their scanner has not
 
 
@@ -51,8 +52,10 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
     """Use the scanner once.
 
     Request: `backend`, `device` (as the backend names it, or `auto`), `folder` (of ours, for the configuration),
-    `config_dir` (or None), `scan`. Answer: `listed`, `opened`, `status` (a word of SANE's), `text` (where there is
-    no word), `vendor`, `product`, `cover_open`, `document_loaded`, `scanned_bytes`; None where it is not known.
+    `config_dir` (or None), `scan`; `test`: somebody asked for it, and a sheet in the feeder is his. Answer: `listed`, `opened`,
+    `status` (a word of SANE's), `text` (where there is no word), `vendor`, `product`, `cover_open`, `document_loaded`,
+    `scanned_bytes`; None where it is not known. Of a test that scanned also `width` and `height` in pixels, and `luma_mean`, 0
+    to 255, of all samples.
     """
     folder = Path(request["folder"])
     prepare(folder, request["backend"], sources(request["config_dir"], os.environ.get("SANE_CONFIG_DIR")))
@@ -67,10 +70,11 @@ def check(request: dict[str, Any]) -> dict[str, Any]:
     if not name:
         return answer | _nothing("invalid")
     started_s = time.monotonic()
-    used, ended = _use(name, scan=request["scan"])
+    test = request.get("test", False)
+    used, ended = _use(name, scan=request["scan"], test=test)
     if ended and used["status"] in _ASLEEP and time.monotonic() - started_s < _TRY_AGAIN_WITHIN_S:
         time.sleep(_WAKES_IN_S)
-        used, _ = _use(name, scan=request["scan"])
+        used, _ = _use(name, scan=request["scan"], test=test)
     return answer | used
 
 
@@ -85,7 +89,7 @@ def _nothing(status: str) -> dict[str, Any]:
     return {"opened": False, "status": status, "text": None, **dict.fromkeys(_SENSORS), "scanned_bytes": None}
 
 
-def _use(name: str, *, scan: bool) -> tuple[dict[str, Any], bool]:
+def _use(name: str, *, scan: bool, test: bool) -> tuple[dict[str, Any], bool]:
     """What came of it, and whether the scanner could be let go of again."""
     used = _nothing("ok")
     try:
@@ -95,8 +99,8 @@ def _use(name: str, *, scan: bool) -> tuple[dict[str, Any], bool]:
     used["opened"] = True
     try:
         used |= {fact: _sensor(scanner, names) for fact, names in _SENSORS.items()}
-        if scan and not used["cover_open"] and not _would_feed(scanner, used["document_loaded"]):
-            used["scanned_bytes"] = _scan(scanner)
+        if scan and not used["cover_open"] and (test or not _would_feed(scanner, used["document_loaded"])):
+            used |= _scan(scanner, _TEST_SIDE_MM if test else _SIDE_MM, test=test)
             if not used["scanned_bytes"]:
                 used["status"] = "end-of-file"
     except _sane.error as error:
@@ -136,8 +140,8 @@ def _would_feed(scanner: Any, loaded: bool | None) -> bool:
     return bool(loaded) and bool(choices) and _first(choices, "flatbed|platen") is None
 
 
-def _scan(scanner: Any) -> int:
-    """Read a square centimetre, grey and coarse, from the glass where there is one; its number of bytes."""
+def _scan(scanner: Any, side_mm: int, *, test: bool) -> dict[str, Any]:
+    """Read a small square, grey and coarse, from the glass where there is one: what may be told of it."""
     for name, wanted in (("source", "flatbed|platen"), ("mode", "gr[ae]y")):
         value = _first(_choices(scanner, name), wanted)
         if value is not None:
@@ -147,13 +151,17 @@ def _scan(scanner: Any) -> int:
         start = _at_least(scanner, low, 0)
         if start is not None and high in scanner.opt:
             in_pixels = scanner.opt[high].unit == _sane.UNIT_PIXEL
-            side = _SIDE_MM * _LOWEST_DPI / 25.4 if in_pixels else _SIDE_MM
+            side = side_mm * _LOWEST_DPI / 25.4 if in_pixels else side_mm
             _ask_for(scanner, low, start)
             _ask_for(scanner, high, _at_least(scanner, high, start + side))
     scanner.start()
     # Not SaneDev.snap, which wants Pillow. True: it is not to cancel, see _let_go.
-    image, *_ = scanner.dev.snap(True, False)
-    return len(image)
+    image, *size = scanner.dev.snap(True, False)
+    told = {"scanned_bytes": len(image)}
+    if test and image:
+        # Samples are bytes here, of whatever depth the scanner's were: snap(…, False) makes them so.
+        told |= {"width": size[0], "height": size[1], "luma_mean": round(sum(image) / len(image), 1)}
+    return told
 
 
 def _choices(scanner: Any, name: str) -> list[Any]:

@@ -22,7 +22,8 @@ from agent.devices import usb
 from agent.devices.camera_light import CameraLight
 from agent.devices.frames import WANTED
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import LOCAL, Peripheral, Signals, act
+from agent.peripherals.camera_trial import try_camera
+from agent.peripherals.declaration import LOCAL, Peripheral, Signals, Test, act
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable, UnreadableCode
 from agent.rules.ladder import Remedy
@@ -114,6 +115,7 @@ class CameraSource:
         self._black_since_s: float | None = None  # agreed on
         self._bad_films = 0
         self._last_bad: str | None = None
+        self.busy = False  # when it was to be filmed last, as far as may be told
         surroundings.on_usb(self._event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -144,6 +146,14 @@ class CameraSource:
 
     async def close(self) -> None:
         self._light.put_out()
+
+    def closed(self) -> bool:
+        """Whether the booth is: it is not filmed in the dark."""
+        return not self._surroundings.people_expected()
+
+    def shows(self, reading: Reading) -> list[str]:
+        """The codes of what one reading shows, believed yet or not."""
+        return [item.code for item in PERIPHERAL.findings_of(reading, self._options) if not item.holds_only]
 
     async def _film(self, node: str) -> Reading | None:
         with self._surroundings.session.taken() as ours:
@@ -194,6 +204,7 @@ class CameraSource:
         if outcome == "busy" and self._session_seen_s is not None and _now_s() < self._session_seen_s + _ENDING_S:
             self._film_again(_PUT_OFF_S)
             return None  # it would tell when the session ended
+        self.busy = outcome == "busy"
         if outcome == "gone":
             return self._missed(answer["reason"])
         if outcome in _UNREADABLE:
@@ -327,4 +338,5 @@ PERIPHERAL = Peripheral(
     open=CameraSource,
     deadline_s=19.0,
     ladder=_LADDER,
+    tests=(Test("test-camera", try_camera),),
 )  # fmt: skip

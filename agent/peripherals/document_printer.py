@@ -12,13 +12,16 @@ from typing import Annotated, Any, Final
 from agent.contract.health import FactValue
 from agent.contract.typed import Check, Pattern, Range
 from agent.contract.words import is_loopback, printable
-from agent.devices.ipp import QueueAddress, converse
+from agent.devices import usb
+from agent.devices.ipp import Conversation, QueueAddress, converse
 from agent.devices.ipp_http import IppFailed, NoAnswer, QueueNotFound, SchedulerAway
+from agent.devices.sysfs import KernelFiles
 from agent.devices.usb import UsbDevice
-from agent.devices.usb_printers import Presence
-from agent.peripherals.declaration import LOCAL, Chore, Hands, Peripheral, Signals
+from agent.devices.usb_printers import Presence, is_printer
+from agent.peripherals.declaration import LOCAL, Acceptance, Chore, Hands, NotAcceptable, Peripheral, Signals, Test
 from agent.peripherals.document_printer_words import FACTS, FINDINGS, NOUN
 from agent.peripherals.printer_reasons import HANDS, Look, ReasonMemory, code_of, joined
+from agent.peripherals.printer_trial import TestPages, try_page
 from agent.peripherals.printer_waiting import EMPTY_JOB, EmptyJob, LeftDocuments, current_reasons
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Identity, Observed, Reading, Unreadable, threshold
@@ -126,6 +129,7 @@ class DocumentPrinterSource:
         self._session = surroundings.session
         self._empty_job = EmptyJob()
         self._left_over = False
+        self.pages = TestPages(self._conversation, self._empty_job, self._memory)
         surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -178,8 +182,12 @@ class DocumentPrinterSource:
         await asyncio.sleep(_AGAIN_S)
         return await self._look()
 
+    def _conversation(self) -> contextlib.AbstractAsyncContextManager[Conversation]:
+        return converse(self._address, self._resolve, _ASK_S)
+
     async def _look(self) -> Look:
-        async with converse(self._address, self._resolve, _ASK_S) as scheduler:
+        async with self._conversation() as scheduler:
+            await self.pages.cleared(scheduler)
             queue = await scheduler.queue()
             busy = queue.state == 4 or queue.queued_jobs != 0
             jobs = tuple(await scheduler.jobs()) if busy else ()
@@ -193,19 +201,20 @@ class DocumentPrinterSource:
 
     def _documents_left(self, look: Look, *, blocked: bool) -> bool:
         """Whether somebody's document waits and she has gone. While any waits, the session is looked at as often as the queue."""
-        jobs = [job for job in look.jobs if job.id != self._empty_job.number]
+        jobs = [job for job in look.jobs if job.id not in (self._empty_job.number, self.pages.number)]
+        self.pages.documents = len(jobs)
         self._waits = bool(jobs)
         return self._left.left(jobs, blocked=blocked, session=self._waits and self._session.held())
 
     async def _ask_printer(self, look: Look, *, hands: bool) -> None:
         """CUPS learns that paper was filled in while a job runs, and no citizen's job may wait for that: an empty one does. Once
         it is through, its reasons are as old as the fault."""
-        if not self._empty_job.due(look, hands=hands) or not self._options.empty_job:
+        if not self._empty_job.due(look, hands=hands) or not self._options.empty_job or self.pages.testing:
             return
         with self._session.taken() as ours:
             if ours:
                 with contextlib.suppress(IppFailed):
-                    async with converse(self._address, self._resolve, _ASK_S) as scheduler:
+                    async with self._conversation() as scheduler:
                         self._empty_job.sent(await scheduler.print_raw(EMPTY_JOB, "booth-agent"))
 
     async def ask_anew(self) -> None:
@@ -213,7 +222,7 @@ class DocumentPrinterSource:
         if not self._left_over or not self._options.empty_job:
             return
         with contextlib.suppress(IppFailed):  # then it does
-            async with converse(self._address, self._resolve, _ASK_S) as scheduler:
+            async with self._conversation() as scheduler:
                 number = await scheduler.print_raw(EMPTY_JOB, "booth-agent")
                 self._empty_job.sent(number)
                 self._memory.sent(number)
@@ -228,7 +237,7 @@ class DocumentPrinterSource:
         A job that waits for its next attempt is the current one too (error policy retry-job).
         """
         jobs = [] if look.queue.state == 5 else sorted(look.jobs, key=lambda job: (job.state not in (5, 6), job.id))
-        job = next((job for job in jobs if job.state != 4), None)  # 4: held, by somebody's wish
+        job = next((job for job in jobs if job.state != 4 and job.id != self.pages.number), None)  # 4: held, by somebody's wish
         if job is None:
             self._progress = None
             return look
@@ -325,6 +334,20 @@ _LADDER: Final = (
     Remedy("usb-reset", frozenset({"job-stuck", "timed-out"}), _reset, settle_s=5.0, needs_usb=True),
 )
 
+
+def _named(configured: str, device: UsbDevice, files: KernelFiles) -> str:
+    if not is_printer(files, device):
+        raise NotAcceptable("what is plugged in there is no printer")
+    return usb.ids_like(configured, device)
+
+
+_ACCEPTANCE: Final = Acceptance(
+    "usb",
+    _named,
+    "its queue in CUPS says which printer it is: point that to the new one, lpadmin -p QUEUE -v URI (lpinfo -v lists URIs)",
+    then="its queue in CUPS may still name the former printer and driver: lpstat -v, and test-print",
+)
+
 PERIPHERAL = Peripheral(
     kind="document-printer",
     noun=NOUN,
@@ -335,5 +358,7 @@ PERIPHERAL = Peripheral(
     open=DocumentPrinterSource,
     deadline_s=_DEADLINE_S,
     ladder=_LADDER,
+    accept=_ACCEPTANCE,
     chores=(Chore(PURGE, _purge),),
+    tests=(Test("test-print", try_page),),
 )

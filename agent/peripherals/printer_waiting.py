@@ -1,4 +1,5 @@
-"""What waits at a document printer while nobody does: an earlier citizen's document, which must go; and a job of ours, which may stay."""
+"""What waits at a document printer while nobody does: an earlier citizen's document, which must go; and jobs of ours, of which an
+empty one may stay."""
 
 import time
 from collections.abc import Mapping, Sequence

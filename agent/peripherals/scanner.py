@@ -1,12 +1,14 @@
 """The scanner, through SANE: what it says when it is really used, a square centimetre at a time.
 
 Plugged or not is read from sysfs where the option `usb` names the device, at each kernel event. All else is seen only
-by opening and scanning, in a worker, when no citizen has the booth. Nothing but the number of bytes leaves the worker.
+by opening and scanning, in a worker, when no citizen has the booth. Nothing but the number of bytes leaves the worker; of a
+scan that `test-scan` asked for, its size and mean brightness too.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,9 +17,11 @@ from agent.contract.alarm import Text
 from agent.contract.health import FactValue
 from agent.contract.typed import Check, Pattern, Range
 from agent.devices import usb
+from agent.devices.sysfs import KernelFiles
 from agent.devices.usb import UsbDevice
 from agent.devices.workers import WorkerFailed
-from agent.peripherals.declaration import LOCAL, Hands, Peripheral, Signals, act
+from agent.peripherals.declaration import LOCAL, Acceptance, Hands, Peripheral, Signals, Test, act
+from agent.peripherals.scanner_trial import try_scan
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
 from agent.rules.ladder import Remedy
@@ -105,6 +109,7 @@ class ScannerSource:
         self._worked = False  # it did since it appeared
         self._session_seen_s: float | None = None  # when one put a check off last
         self._since_s = time.monotonic()
+        self._trial: dict[str, Any] | None = None  # what is told of a test scan goes there
         surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
@@ -132,6 +137,16 @@ class ScannerSource:
     async def close(self) -> None:
         """Nothing is open between checks."""
 
+    @contextlib.contextmanager
+    def trial(self) -> Iterator[dict[str, Any]]:
+        """Inside, using the scanner is a test scan, and what is told of it comes into the dictionary."""
+        told: dict[str, Any] = {}
+        self._trial = told
+        try:
+            yield told
+        finally:
+            self._trial = None
+
     async def end_holders(self) -> None:
         """Kill what of ours still has the scanner."""
         await self._surroundings.workers.end(self._options.device)
@@ -148,11 +163,12 @@ class ScannerSource:
 
     async def _use(self, plugged: UsbDevice | None) -> Reading | None:
         started_s = time.monotonic()
+        request = self._request if self._trial is None else self._request | {"scan": True, "test": True}
         try:
             answer = await self._surroundings.workers.call(
                 self._options.device,
                 "agent.devices.sane:check",
-                self._request,
+                request,
                 self._options.worker_s,
                 freed=self._signals.wake,
             )
@@ -164,6 +180,8 @@ class ScannerSource:
         busy = status == "busy"
         if busy and self._session_seen_s is not None and time.monotonic() < self._session_seen_s + _ENDING_S:
             return None  # it would tell when the session ended
+        if self._trial is not None:
+            self._trial |= answer
         self._note("cover-open" if answer["cover_open"] and status == "ok" else status)
         self._worked |= self._word in _FINE
         facts = {
@@ -227,6 +245,16 @@ async def _end_holders(source: ScannerSource, _hands: Hands) -> None:
     await source.end_holders()
 
 
+def _named(configured: str, device: UsbDevice, _files: KernelFiles) -> str:
+    return usb.ids_like(configured, device)
+
+
+_ACCEPTANCE: Final = Acceptance(
+    "usb",
+    _named,
+    "agent.toml does not say which scanner it is: write its ids, as lsusb shows them, as usb, and restart the agent",
+    then="device in agent.toml still names a SANE backend: another model may need another one",
+)
 _STUCK: Final = frozenset({"not-responding", "io-error"})
 _LADDER: Final = (
     Remedy("try-again", _STUCK, _again, deadline_s=1.0, settle_s=1.0),
@@ -301,4 +329,6 @@ PERIPHERAL = Peripheral(
     open=ScannerSource,
     deadline_s=23.0,
     ladder=_LADDER,
+    accept=_ACCEPTANCE,
+    tests=(Test("test-scan", try_scan),),
 )  # fmt: skip
