@@ -3,61 +3,40 @@
 from pathlib import Path
 from typing import Final
 
-from agent.devices import usb
 from agent.devices.lines import LineAddress
+from agent.devices.receipt_printing import NotPrinted, Paper, print_on
 from agent.devices.sysfs import KernelFiles
-from agent.devices.workers import WorkerFailed, Workers
+from agent.devices.workers import Workers
 from agent.settings import PeripheralSettings
 from agent.system.session import SessionLock
+from agent.ticket.paragraphs import plain_paragraphs
+from agent.ticket.slip import slip
 
-_DEADLINE_S: Final = 30.0
 KIND: Final = "receipt-printer"
 
 
-class NotPrinted(Exception):
-    """Why no slip came out, and what to do."""
-
-
-async def print_slip(item: PeripheralSettings, booth_id: str, runtime_dir: Path, files: KernelFiles) -> None:
-    """Raises NotPrinted."""
-    address = LineAddress.parse(item.options.device)
-    request = {"place": _place(address, files), "profile": item.options.profile, "lines": slip_lines(booth_id)}
+async def print_slip(
+    item: PeripheralSettings, booth_id: str, runtime_dir: Path, files: KernelFiles, *, code_pages: bool = False
+) -> None:
+    """Wait until it came out. `code_pages`: a line of French in each of the model's code pages, instead. Raises NotPrinted."""
+    paper = Paper(LineAddress.parse(item.options.device), item.options.profile, item.options.page)
+    paragraphs = None if code_pages else plain_paragraphs(slip(booth_id))
     workers = Workers()
     with SessionLock(runtime_dir).taken() as ours:
         if not ours:
             raise NotPrinted("a citizen uses the booth; try again afterwards")
         try:
-            answer = await workers.call(item.name, "agent.devices.receipt_text:print_lines", request, _DEADLINE_S)
-        except WorkerFailed as error:
-            raise NotPrinted(f"{error}") from error
+            await print_on(workers, item.name, paper, files, paragraphs)
+        except NotPrinted as failure:
+            raise NotPrinted(_explained(failure, paper.address), sent=failure.sent) from failure
         finally:
             workers.close()
-    if "error" in answer:
-        held = " (the running agent holds a serial or USB printer: stop it first)" if address.scheme != "tcp" else ""
-        raise NotPrinted(f"{answer['error']}{held}")
 
 
-def slip_lines(booth_id: str) -> list[str]:
-    """At most 32 columns: the narrowest paper."""
-    return [
-        f"Borne {booth_id}",
-        "Essai d'impression",
-        "",
-        "éèêëàâäîïôöùûüÿç ÉÈÀÇ",
-        "œ Œ æ Æ « » € – — … ’",
-        "Si ces lignes se lisent bien,",
-        "l'imprimante est bien réglée.",
-        "",
-    ]
-
-
-def _place(address: LineAddress, files: KernelFiles) -> list[object]:
-    if address.scheme == "tcp":
-        return ["tcp", address.place[0], int(address.place[1])]
-    if address.scheme == "serial":
-        return ["serial", address.place[0], address.baud]
-    device = usb.find(files, *address.place)
-    node = None if device is None else usb.printer_node(files, device)
-    if node is None:
-        raise NotPrinted("the printer is not plugged in, or the kernel's usblp driver does not have it")
-    return ["file", str(files.path(node))]
+def _explained(failure: NotPrinted, address: LineAddress) -> str:
+    said = str(failure)
+    if failure.status is not None:
+        said += f" ({', '.join(f'{name} {value}' for name, value in failure.status.items() if value not in (None, False))})"
+        return f"{said}: `booth-agent probe` names what is wrong"
+    held = "another process" in said and address.scheme != "tcp"
+    return f"{said} (the running agent holds a serial or USB printer: stop it first)" if held else said

@@ -7,14 +7,20 @@ from typing import Annotated, Any, Final
 from agent.contract.alarm import Text
 from agent.contract.health import FactValue
 from agent.contract.typed import Check, Pattern, Range
+from agent.devices import usb
 from agent.devices.escpos.codec import Status
 from agent.devices.escpos.printer import NotResponding, StatusPrinter
 from agent.devices.lines import Absent, Line, LineAddress, Taken, open_line
-from agent.peripherals.declaration import LOCAL, Hands, Peripheral, Signals, act
+from agent.devices.receipt_printing import NotPrinted, Paper, print_on
+from agent.devices.sysfs import KernelFiles
+from agent.devices.usb import UsbDevice
+from agent.peripherals.declaration import LOCAL, Acceptance, Hands, NotAcceptable, Peripheral, Signals, TestFailed, act
+from agent.peripherals.receipt_trial import TEST_PRINT
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Identity, Observed, Reading, Unreadable
 from agent.rules.health import Finding
 from agent.rules.ladder import Remedy
+from agent.ticket.paragraphs import Paragraph, plain_paragraphs
 
 
 def _device_problem(url: str) -> str | None:
@@ -32,7 +38,8 @@ _TROUBLED_S: Final = 2.0  # between questions to a printer that is offline or mu
 class Options:
     """`poll_s`: a printer that cannot push is asked this often; `check_s`: one that can, is it still there.
 
-    `profile`: the model, as python-escpos names it, for what is printed on it.
+    `profile`: the model, as python-escpos names it, for what is printed on it: its columns, cutter and code pages. `page`: the
+    code page, where the profile's best one prints other letters (`booth-agent slip --code-pages` prints them all).
     """
 
     device: Annotated[str, Check(_device_problem, "tcp://, serial:// or usb:// URL of the printer")] = field(metadata=LOCAL)
@@ -40,6 +47,7 @@ class Options:
     check_s: Annotated[float, Range(1, 3600)] = 120.0
     absent_s: Annotated[float, Range(1, 10)] = 5.0
     profile: Annotated[str, Pattern("[A-Za-z0-9_-]{1,40}", "a profile of python-escpos, such as TM-T88III")] = "default"
+    page: Annotated[str, Pattern("[A-Z0-9_-]{1,20}", "a code page of the profile, such as CP858")] | None = None
 
 
 def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed]:
@@ -66,6 +74,9 @@ class PrinterSource:
         self._networked = address.scheme == "tcp"
         self._signals = signals
         self._session = surroundings.session
+        self._workers = surroundings.workers
+        self._files = surroundings.files
+        self._paper = Paper(address, options.profile, options.page)
         self._absent = True
         self._troubled = False
         self._identity = Identity()  # of the line that was opened last; a mute printer has a port too
@@ -116,6 +127,32 @@ class PrinterSource:
     def reopen(self) -> None:
         """Let go of the line; the next question opens it anew."""
         self._printer.close()
+
+    async def print_document(self, paragraphs: Iterable[Paragraph]) -> str:
+        """Print, cut, and wait until it came out; returns what says so. Nobody may probe meanwhile: the line is let go of for a
+        worker, and opened again by the next question. Raises TestFailed."""
+        with self._session.taken() as ours:
+            if not ours:
+                raise TestFailed("a citizen uses the booth: nothing is printed before she has gone", reason="session-active")
+            self._printer.close()
+            plain = plain_paragraphs(paragraphs)
+            try:
+                return await print_on(self._workers, self._options.device, self._paper, self._files, plain)
+            except NotPrinted as failure:
+                stopped = None if failure.status is None else self.stopped_by(Reading(failure.status))
+                raise stopped or TestFailed(str(failure), sent=failure.sent) from failure
+
+    def stopped_by(self, reading: Reading) -> TestFailed | None:
+        """What keeps it from printing, if a reading shows anything."""
+        if reading.unreadable is not None:
+            code: str = reading.unreadable.code
+        else:
+            codes = [item.code for item in find(reading.facts, self._options) if item.code != "media-low"]
+            if not codes and reading.facts["online"]:
+                return None
+            code = codes[0] if codes else "offline"
+        text = PERIPHERAL.finding_kinds[code].text.en
+        return TestFailed(f"{text} docs/runbook/receipt-printer/{code}.md says what to do.", code=code)
 
     async def recover(self) -> None:
         """Out of an error that was mended, or that a second try mends. Raises what opening the line raises."""
@@ -174,6 +211,26 @@ def _on_its_bus(finding: Finding) -> bool:
     return finding.code != "probe-failed" or "usblp" in str(finding.detail.get("reason"))
 
 
+def _named(configured: str, device: UsbDevice, files: KernelFiles) -> str:
+    address = LineAddress.parse(configured)
+    if address.scheme == "serial":
+        port = usb.serial_port(files, device)
+        if port is None:
+            raise NotAcceptable("what is plugged in there has no serial port with a name in /dev/serial/by-id")
+        return f"serial://{port}?baud={address.baud}"
+    if usb.printer_node(files, device) is None:
+        raise NotAcceptable("what is plugged in there is no printer: the kernel's usblp driver does not have it")
+    named = "usb://" + usb.ids_like("/".join(address.place[1:]), device)
+    readable = LineAddress.parse(named).place == (device.vendor_id, device.product_id, device.serial)
+    return named if readable else f"usb://{device.vendor_id}:{device.product_id}"
+
+
+_ACCEPTANCE: Final = Acceptance(
+    "device",
+    _named,
+    "a printer in the network has an address: write it as device into agent.toml, and restart the agent",
+    takes=lambda configured: not configured.startswith("tcp:"),
+)
 _MUTE: Final = frozenset({"not-responding"})
 _LOST: Final = _MUTE | {"probe-failed"}
 _LADDER: Final = (
@@ -245,4 +302,6 @@ PERIPHERAL = Peripheral(
     open=PrinterSource,
     deadline_s=8.0,
     ladder=_LADDER,
+    tests=(TEST_PRINT,),
+    accept=_ACCEPTANCE,
 )  # fmt: skip

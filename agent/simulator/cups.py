@@ -40,6 +40,8 @@ class Laser:
     page_s: float = 0.0
     takes_back: bool = True
     other_reasons: tuple[str, ...] = ()
+    toner: str = "Toner noir"  # as the printer calls it
+    message: str = ""  # its printer-state-message
 
     def control(self) -> dict[str, Any]:
         """What the backend is told."""
@@ -54,6 +56,8 @@ class Laser:
         return {
             "reasons": [*reasons, *self.other_reasons],
             "levels": self.toner_pct,
+            "toner": self.toner,
+            "message": self.message,
             "waits": self.held or any(blocking.values()),
             "page_s": self.page_s,
             "crashes": self.crashes,

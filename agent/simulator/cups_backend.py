@@ -36,10 +36,11 @@ def main() -> int:
         said = wanted
         if printer["levels"] != levels:
             levels = printer["levels"]
-            say(
-                "ATTR: marker-names=Toner\\ noir,Bac\\ de\\ toner\\ usagé marker-types=toner,waste-toner marker-colors=#000000,none"
-            )
+            names = ",".join(name.replace(" ", "\\ ") for name in (printer["toner"], "Bac de toner usagé"))
+            say(f"ATTR: marker-names={names} marker-types=toner,waste-toner marker-colors=#000000,none")
             say(f"ATTR: marker-levels={levels},-3")
+        if printer["message"]:
+            say(f"ERROR: {printer['message']}")
         if printer["crashes"]:
             os.kill(os.getpid(), signal.SIGSEGV)
         if printer["fails"]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent.simulator.receipt_paper import CODE_PAGES, Paper, Typewriter
+
 _ERROR_BITS: Final = {None: 0, "recoverable": 0b100, "cutter": 0b1000, "unrecoverable": 0b10_0000, "hot": 0b100_0000}
-_PRINTS_UP_TO: Final = 20_000  # characters of paper that are kept
+_REAL_TIME: Final = (b"\x10\x04", b"\x10\x05")  # obeyed when they arrive, whatever waits before them
 
 
 @dataclass
@@ -40,15 +42,17 @@ class Behaviour:
     byte_delay_s: float = 0.0
     noise: bytes = b""  # sent before every answer
     pushes: bool = True  # whether it knows Automatic Status Back at all
+    tells_when_done: bool = True  # whether it knows GS r
 
 
-class ReceiptPrinter:
-    """One printer, reachable by any number of lines. `paper` is what it printed, as text."""
+class ReceiptPrinter(Paper):
+    """One printer, reachable by any number of lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 42) -> None:
+        super().__init__(columns)
+        self._unfinished: set[_Line] = set()
         self.mechanism = Mechanism()
         self.behaviour = Behaviour()
-        self.paper = ""
         self.questions = 0  # DLE EOT that were sent to it, answered or not
         self._lines: set[_Line] = set()
         self._conversations: set[asyncio.Task[None]] = set()
@@ -108,11 +112,15 @@ class ReceiptPrinter:
             setattr(self.mechanism, name, value)
         for line in list(self._lines):
             line.status_changed()
+        for line in [*self._lines, *self._unfinished]:
+            line.go_on()
 
     def power_cycle(self) -> None:
         """Off and on again: what lines had asked for is forgotten, as in a real printer."""
         for line in self._lines:
             line.forget()
+        self._unfinished.clear()
+        self.typewriter = Typewriter()
         self.mechanism.error = None
 
     # --- what it says ---
@@ -140,9 +148,19 @@ class ReceiptPrinter:
         third = {"plenty": 0, "near-end": 0b0011, "out": 0b1111}
         return bytes([first, _ERROR_BITS[inside.error], third[inside.paper], 0])
 
-    def print_text(self, text: bytes) -> None:
-        if not self.mechanism.offline:
-            self.paper = (self.paper + text.decode("cp858", "replace"))[-_PRINTS_UP_TO:]
+    def paper_sensor(self) -> bytes:
+        """The reply to GS r 1."""
+        return bytes([{"plenty": 0, "near-end": 0b0011, "out": 0b1100}[self.mechanism.paper]])
+
+    def forget_jobs(self) -> None:
+        """DLE ENQ 2 empties the buffers."""
+        for line in [*self._lines, *self._unfinished]:
+            line.drop()
+
+    def end_of_line(self, line: "_Line") -> None:
+        """What it had received it prints all the same."""
+        if line.waits:
+            self._unfinished.add(line)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = _TcpLine(self, writer)
@@ -158,15 +176,19 @@ class ReceiptPrinter:
         finally:
             self._lines.discard(line)
             line.hang_up()
+            self.end_of_line(line)
             self._conversations.discard(conversation)
 
 
 class _Line(ABC):
-    """One conversation. Understands the commands that matter for status, and takes the rest for text."""
+    """One conversation. Understands the commands that matter, and takes the rest for text. What is not real-time waits in the
+    buffer while the printer is offline, and is obeyed afterwards."""
 
     def __init__(self, printer: ReceiptPrinter) -> None:
         self._printer = printer
         self._pending = b""
+        self._arriving = b""  # the beginning of a real-time command
+        self._obeying = False
         self.push_mask = 0
         self._queue: asyncio.Queue[int] = asyncio.Queue()
         self._sender: asyncio.Task[None] | None = None
@@ -182,6 +204,11 @@ class _Line(ABC):
 
     def forget(self) -> None:
         self.push_mask = 0
+        self._pending = b""
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._pending)
 
     def status_changed(self) -> None:
         if self.push_mask:
@@ -191,36 +218,77 @@ class _Line(ABC):
         self._printer.questions += data.count(b"\x10\x04")
         if self._printer.behaviour.mute:
             return
-        self._pending += data
-        while self._pending:
-            used = self._command(self._pending)
-            if used == 0:
-                return  # the rest of a command is still to come
-            self._pending = self._pending[used:]
+        data, self._arriving = self._arriving + data, b""
+        while data:
+            at = min((found for start in _REAL_TIME if (found := data.find(start)) >= 0), default=-1)
+            if at < 0:
+                whole = len(data) - data.endswith(b"\x10")
+                self._pending, self._arriving = self._pending + data[:whole], data[whole:]
+                break
+            self._pending += data[:at]
+            if len(data) < at + 3:
+                self._arriving = data[at:]
+                break
+            self.go_on()
+            self._real_time(data[at + 1], data[at + 2])
+            data = data[at + 3 :]
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Obey what waits, as far as that is possible now."""
+        if self._obeying:
+            return
+        self._obeying = True
+        try:
+            while self._pending and not self._printer.mechanism.offline and not self._printer.behaviour.mute:
+                used = self._command(self._pending)
+                if used == 0:
+                    return  # the rest of a command is still to come
+                self._pending = self._pending[used:]
+        finally:
+            self._obeying = False
 
     def _command(self, data: bytes) -> int:
         """Carry out one command; returns its length, 0 while it is not whole."""
-        if data[0] == 0x10:  # DLE EOT n, DLE ENQ n: real-time
-            return self._real_time(data)
         if data[0] == 0x1D:
             return self._gs(data)
         if data[0] == 0x1B:
-            lengths = {0x40: 2, 0x74: 3, 0x21: 3, 0x61: 3, 0x64: 3, 0x4D: 3, 0x45: 3, 0x2D: 3, 0x52: 3, 0x7B: 3, 0x47: 3}
-            return 0 if len(data) < 2 else min(len(data), lengths.get(data[1], 2)) if len(data) >= lengths.get(data[1], 2) else 0
+            return self._esc(data)
         if data[0] == 0x1C:
             return 2 if len(data) >= 2 else 0
+        if data[0] == 0x10:
+            return 1
         end = next((i for i, byte in enumerate(data) if byte in (0x10, 0x1B, 0x1C, 0x1D)), len(data))
+        feed = data.find(b"\n", 0, end)
+        end = end if feed < 0 else feed + 1
         self._printer.print_text(data[:end])
         return end
 
-    def _real_time(self, data: bytes) -> int:
-        if len(data) < 3:
+    def _esc(self, data: bytes) -> int:
+        lengths = {0x40: 2, 0x74: 3, 0x21: 3, 0x61: 3, 0x64: 3, 0x4D: 3, 0x45: 3, 0x2D: 3, 0x52: 3, 0x7B: 3, 0x47: 3}
+        length = lengths.get(data[1], 2) if len(data) > 1 else 2
+        if len(data) < length:
             return 0
-        if data[1] == 0x04:
-            self._say(self._printer.answer(data[2]))
-        elif data[1] == 0x05 and data[2] in (1, 2) and self._printer.mechanism.error in ("cutter", "recoverable"):
+        typewriter = self._printer.typewriter
+        match data[1]:
+            case 0x40:
+                self._printer.typewriter = Typewriter()
+                self.push_mask = 0
+            case 0x74:
+                typewriter.page = CODE_PAGES.get(data[2], "cp437")
+            case 0x21:
+                typewriter.style = data[2]
+            case 0x64:
+                self._printer.feed(data[2])
+        return length
+
+    def _real_time(self, command: int, number: int) -> None:
+        if command == 0x04:
+            self._say(self._printer.answer(number))
+        elif number in (1, 2) and self._printer.mechanism.error in ("cutter", "recoverable"):
+            if number == 2:  # and forget what was to be printed
+                self._printer.forget_jobs()
             self._printer.change(error=None)
-        return 3
 
     def _gs(self, data: bytes) -> int:
         if len(data) < 3:
@@ -228,7 +296,17 @@ class _Line(ABC):
         if data[1] == 0x61 and self._printer.behaviour.pushes:
             self.push_mask = data[2]
             self.status_changed()  # enabling it says the status at once
-        return 4 if data[1] == 0x56 and data[2] in (0x41, 0x42) and len(data) >= 4 else 3
+        elif data[1] == 0x72 and data[2] == 1 and self._printer.behaviour.tells_when_done:
+            self._say(self._printer.paper_sensor())
+        elif data[1] == 0x56:
+            if data[2] in (0x41, 0x42) and len(data) < 4:
+                return 0
+            self._printer.cut()
+            return 4 if data[2] in (0x41, 0x42) else 3
+        return 3
+
+    def drop(self) -> None:
+        self._pending = b""
 
     def _say(self, data: bytes) -> None:
         behaviour = self._printer.behaviour

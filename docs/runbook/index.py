@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent.peripherals import declared
 from agent.peripherals.declaration import Peripheral
+from agent.ticket.phone_codes import phone_code
 
 HERE = Path(__file__).parent
 INDEX = HERE / "README.md"
@@ -21,6 +22,7 @@ What holds for all of them:
 - A *finding* stands in `health/<peripheral>` as soon as it is believed. It becomes an *alarm* when it has lasted
   `alarm_after_s` (30 s unless configured). The alarm goes with the finding where the shopkeeper fixes it, and 120 s after
   it elsewhere.
+- *On the phone* is what a shopkeeper reads from her ticket ([ticket.md](../ticket.md)), and never changes its meaning.
 - The severity below is the usual one. Where the facts decide otherwise, the page says so.
 - `auto` means that the booth heals it, or that it passes without a person. What was tried stands in the alarm's `tried`, what is
   being tried in `health`'s `healing`; a finding whose remedies were all in vain names `technician` instead of `auto`
@@ -68,10 +70,11 @@ def main(arguments: list[str]) -> int:
 def _table(kind: Peripheral) -> Iterator[str]:
     yield f"## {kind.kind}"
     yield ""
-    yield "| code | severity | who fixes it | French | English |"
-    yield "|---|---|---|---|---|"
+    yield "| code | severity | who fixes it | French | English | on the phone |"
+    yield "|---|---|---|---|---|---|"
     for code, finding in kind.finding_kinds.items():
-        cells = (f"[{code}]({kind.kind}/{code}.md)", finding.severity, finding.fix_by, finding.text.fr, finding.text.en)
+        said = phone_code(kind.kind, code) or ""
+        cells = (f"[{code}]({kind.kind}/{code}.md)", finding.severity, finding.fix_by, finding.text.fr, finding.text.en, said)
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
     yield ""
 

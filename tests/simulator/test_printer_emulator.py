@@ -58,7 +58,7 @@ async def test_what_the_driver_sets_is_no_text() -> None:
         await printer.close()
 
 
-async def test_the_driver_understands_the_paper_status_and_nothing_is_printed_without_paper() -> None:
+async def test_the_driver_understands_the_paper_status_and_what_it_sends_without_paper_waits_for_some() -> None:
     printer = ReceiptPrinter()
     await printer.listen()
     try:
@@ -66,10 +66,11 @@ async def test_the_driver_understands_the_paper_status_and_nothing_is_printed_wi
         for paper, says in (("plenty", "2"), ("near-end", "1"), ("out", "0")):
             printer.change(paper=paper)
             assert await drive(printer, "print(printer.paper_status())") == says
-        await drive(printer, "printer.text('lost\\n')")
+        await drive(printer, "printer.text('kept\\n')")
+        assert printer.paper == ""
         printer.change(paper="plenty")
         assert await drive(printer, "print(printer.is_online()); printer.text('found\\n')") == "True"
         await printed(printer, "found\n")
-        assert printer.paper == "found\n"
+        assert printer.paper == "kept\nfound\n"
     finally:
         await printer.close()

@@ -1,0 +1,1 @@
+"""When the status ticket is printed, and what is believed at that moment."""
