@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     slip = acts.add_parser("slip", help="print a few lines on a receipt printer: paper, accents, cutter")
     slip.add_argument("peripheral", nargs="?", metavar="PERIPHERAL", help="which one, where there are several")
+    slip.add_argument("--code-pages", action="store_true", help="a line of French in each code page, to find the printer's own")
     _add_config(slip)
     _add_runtime_dir(slip)
     slip.set_defaults(act=_slip)
@@ -162,6 +163,7 @@ def _slip(options: argparse.Namespace) -> int:
     from tempfile import TemporaryDirectory  # noqa: PLC0415 - for this alone
 
     from agent import slip  # noqa: PLC0415
+    from agent.devices.receipt_printing import NotPrinted  # noqa: PLC0415
     from agent.machine import Machine  # noqa: PLC0415
 
     settings = settings_of(options.config)
@@ -178,11 +180,12 @@ def _slip(options: argparse.Namespace) -> int:
         if runtime_dir is None:
             return EXIT_FAILED
         try:
-            asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, Machine().files))
-        except slip.NotPrinted as error:
+            files, pages = Machine().files, options.code_pages
+            asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, files, code_pages=pages))
+        except NotPrinted as error:
             print(f"booth-agent: no slip from {chosen[0].name}: {error}", file=sys.stderr)
             return EXIT_FAILED
-    print(f"A slip was sent to {chosen[0].name}: look at it.")
+    print(f"A slip came out of {chosen[0].name}: look at it.")
     return EXIT_DONE
 
 

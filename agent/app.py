@@ -14,6 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.accepted_devices import AcceptedDevices
+from agent.contract.button import SOCKET_NAME
 from agent.contract.event import EventClass
 from agent.contract.messages import Incoming
 from agent.contract.state import Capabilities
@@ -23,6 +25,8 @@ from agent.controls import BoothControls, Extras
 from agent.devices import usb
 from agent.devices.workers import Workers
 from agent.engine.authority import Authority, TicketCode
+from agent.engine.bundle import Bundles
+from agent.engine.button import Button
 from agent.engine.checks import ActiveChecks
 from agent.engine.command import Commander, Moment
 from agent.engine.configure import Configurer
@@ -35,6 +39,7 @@ from agent.engine.publish import Publisher
 from agent.engine.report import Booth, Priority, Reporter
 from agent.engine.sessions import LongSession
 from agent.engine.strangers import Strangers
+from agent.engine.takeover import Takeovers
 from agent.engine.ward import Ward
 from agent.engine.watch import Watch
 from agent.live_settings import LiveSettings, Parts, limits_of
@@ -45,17 +50,22 @@ from agent.rules.checks import people_expected
 from agent.rules.health import Change, Now
 from agent.rules.hours import is_open
 from agent.rules.light import SHOWN
+from agent.self_description import SelfDescription
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
 from agent.system.broker import BrokerError
+from agent.system.button import ButtonSocket
 from agent.system.chance import between, random_bytes
 from agent.system.clock import SAVE_EVERY_S, Clock, rfc3339
+from agent.system.collecting import collected
 from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
 from agent.system.session import SessionLock
 from agent.system.store import Store
 from agent.system.threads import in_thread
 from agent.system.verifying import Verifier
+from agent.ticketing.printing import Ticketing
+from agent.ticketing.situation import Situations
 from agent.verbs import declared as declared_verbs
 
 log = logging.getLogger(__name__)
@@ -115,6 +125,7 @@ class Agent:
             self._clock.not_before,
         )  # fmt: skip
         self._workers = Workers()
+        self._takeovers = Takeovers(self._record, self._own_state_changed)
         self._strangers = Strangers(self._storage_at, self._record, self._clock.mono_s)
         self._machine.uevents.subscribe(lambda event: self._strangers.plugged(event.action, event.subsystem, event.devpath))
         session = SessionLock(runtime_dir or state_dir)
@@ -150,17 +161,26 @@ class Agent:
             for item in self._configured.values()
         }
         self._stop = asyncio.Event()
+        self._accepted = AcceptedDevices(self._watches, self._live, self._machine.files, recorder)
+        self.ticket_code = TicketCode(self._clock.mono_s, random_bytes)
+        self.ticketing = Ticketing(
+            self._watches, lambda: self._live.current,
+            Situations(self._watches, lambda: self._live.current, self._reporter, self._healer.tried, self._clock),
+            session, self.ticket_code, self._clock, self._open_now, lambda printed: self._store.save("ticket", printed),
+        )  # fmt: skip
         self._controls = BoothControls(
-            self._watches, self._healer, self._machine.acts, self._maintenance, self._locating, self._stop.set, Extras()
-        )
+            self._watches, self._healer, self._machine.acts, self._maintenance, self._locating, self._stop.set,
+            Extras(self.ticketing.command, diagnostics=self._bundles(ward).send, accept_device=self._accepted.accept),
+        )  # fmt: skip
         offered = replace(self._reporter.booth.capabilities, commands=self._offered_commands())
         self._reporter.booth = replace(self._reporter.booth, capabilities=offered)
-        self.ticket_code = TicketCode(self._clock.mono_s, random_bytes)
         self._commander = Commander(
             self._address, self._publisher, declared_verbs(), self._controls, session, recorder,
             Authority(Verifier(), places, settings.booth.id, self._clock.wall), self.ticket_code,
             Moment(self._clock.wall, self._clock.wall_s, self._clock.synced), self._boot_id, self._record,
         )  # fmt: skip
+        self._button = self._button_of(session)
+        self._button_socket = ButtonSocket(self._runtime_dir / SOCKET_NAME)
         self._live.govern(
             Parts(
                 self._mqtt, self._echo, self._publisher, self._reporter, self._checks, ward, self._long_session, self._watches,
@@ -174,15 +194,18 @@ class Agent:
         self._store.on_stored = self._publisher.events_stored
         self._store.on_condition = self._own_state_changed
         state = await self._store.open()
+        self._accepted.remember(state)
+        self._live.begin()
         self._healer.remember(state, self._watches)
         if isinstance(until_s := state.get("maintenance"), int | float):
             self._maintenance.resume(until_s, _LONGEST_MAINTENANCE_S)
+        self.ticketing.remember(state)
         self._reporter.remember(Remembered.load(state), self._watches)
         self._commander.remember(state)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
-            work += [group.create_task(task) for task in (self._configurer.run(), self._keep_light())]
+            work += [group.create_task(task) for task in (self._configurer.run(), self._keep_light(), self.ticketing.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
             connection = group.create_task(self._mqtt.run())
             watchdog = group.create_task(self._feed_watchdog())
@@ -222,9 +245,12 @@ class Agent:
     async def _close(self) -> None:
         self._echo.stop()
         self._commander.close()
+        self._button_socket.close()
+        self._button.close()
         self._maintenance.close()
         self._locating.close()
         self._configurer.close()
+        self._takeovers.close()
         self._lockdown.close()
         self._reporter.close()
         self._workers.close()
@@ -238,6 +264,7 @@ class Agent:
     def _connected(self) -> None:
         log.info("connected to the broker")
         service_manager.notify("STATUS=connected")
+        self._takeovers.connected()
         self._reporter.connected(self._mqtt.session)
         self._echo.connected()
         self._own_state_changed()
@@ -246,6 +273,7 @@ class Agent:
     def _lost(self, error: BrokerError) -> None:
         log.warning("no connection to the broker: %s", error, extra={"reason": error.reason})
         service_manager.notify(f"STATUS=not connected: {error}")
+        self._takeovers.lost(error.reason)
         self._echo.stop()
         self._wake("network")
 
@@ -291,7 +319,7 @@ class Agent:
 
     def _device_in(self, slot: str) -> str | None:
         device = usb.in_slot(self._machine.files, slot)
-        return None if device is None else f"{device.vendor_id}:{device.product_id} {device.product or ''}".strip()
+        return None if device is None else usb.shown(device)
 
     def _storage_at(self, devpath: str) -> dict[str, str | None] | None:
         return usb.storage_at(self._machine.files, devpath)
@@ -310,6 +338,7 @@ class Agent:
         return now is None or is_open(self._live.current.hours, now)
 
     def _show_light(self, word: LightWord) -> None:
+        self.ticketing.light(word)
         if self._light is not None:
             self._light.show(word)
 
@@ -323,7 +352,7 @@ class Agent:
         denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
         return AgentView(
             self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable,
-            self._configurer.drifted,
+            self._configurer.drifted, self._takeovers.recent,
         )  # fmt: skip
 
     async def _broker_view(self) -> BrokerView:
@@ -338,9 +367,22 @@ class Agent:
             "connected", host, self._mqtt.local_host, round(figures.rtt_ms, 1), figures.segments_out, figures.retransmitted
         )
 
+    def _bundles(self, ward: Ward) -> Bundles:
+        described = SelfDescription(
+            self._address, self._boot_id, lambda: self._reporter.booth.board, lambda: (self._clock.wall(), self._clock.word()),
+            lambda: self._live.current, self._configured, self._publisher, ward, self._mqtt, self._store, self._figures,
+        )  # fmt: skip
+        return Bundles(
+            self._address, self._publisher, lambda max_bytes: collected(described(max_bytes)),
+            lambda: self._live.current.broker.url,
+        )  # fmt: skip
+
     def _source_of(self, name: str) -> Callable[[Any], Any]:
-        configured = self._configured[name]
-        return lambda signals: configured.peripheral.open(configured.options, self._surroundings, signals)
+        def opened(signals: Any) -> Any:
+            configured = self._configured[name]  # as it is now: it may be opened anew with other options
+            return configured.peripheral.open(configured.options, self._surroundings, signals)
+
+        return opened
 
     def _booth(self) -> Booth:
         settings = self._live.current
@@ -371,6 +413,14 @@ class Agent:
         lamp = lamp_of(settings, self._machine.files, self._runtime_dir)
         return None if lamp is None else LightKeeper(lamp, settings.dim_pct, lambda: not self._open_now())
 
+    def _button_of(self, session: SessionLock) -> Button:
+        restarting = Mode(self._clock.wall_s, self._mode_changed)
+        self._reporter.restarting = lambda: restarting.on
+        return Button(
+            self.ticketing.pressed, self._controls.reboot, restarting, session, self._record, self._store.flushed,
+            self._clock.mono_s,
+        )  # fmt: skip
+
     def _start_kernel_events(self) -> None:
         try:
             self._machine.uevents.start()
@@ -380,6 +430,11 @@ class Agent:
             self._lockdown.listen(self._runtime_dir / "lockdown-news.sock", self._configurer.root_reported)
         except OSError as error:
             log.warning("root cannot tell when it measured something (%s)", error.strerror)
+        try:
+            if self._live.current.button is not None:
+                self._button_socket.listen(self._button.heard)
+        except OSError as error:
+            log.warning("the button cannot be heard (%s)", error.strerror)
         try:
             self._machine.links.watch(self._links_changed)
         except OSError as error:

@@ -97,7 +97,8 @@ class BoothControls:
             asked = await watch.fresh(active=True)
             done += 1
             heard(name, 100 * done // len(names))
-            passed = status_of(watch) in _GOOD if asked else None
+            # One that could not even be opened is not left alone, but broken.
+            passed = status_of(watch) in _GOOD if asked or watch.source is None else None
             return name, {"passed": passed} | _seen(watch)
 
         found = dict(await asyncio.gather(*map(one, names)))
@@ -124,7 +125,7 @@ class BoothControls:
             except TimeoutError as error:
                 raise NotDone(f"the device did not finish in {test.deadline_s:g} s", codes=_codes(watch)) from error
             except TestFailed as failure:
-                raise NotDone(str(failure), codes=_codes(watch), **failure.seen) from failure
+                raise NotDone(str(failure), failure.reason, codes=_codes(watch), **failure.seen) from failure
 
     # --- mending ---
 

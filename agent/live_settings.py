@@ -38,10 +38,12 @@ class Parts:
 
 
 class LiveSettings:
-    """`current` is what the booth runs with. `state_dir` remembers the broker's addresses."""
+    """`written` is what the file and the operator's documents say, `current` what the booth runs with: `laid_over` may change
+    what is written. `state_dir` remembers the broker's addresses."""
 
-    def __init__(self, current: Settings, state_dir: Path) -> None:
-        self.current = current
+    def __init__(self, written: Settings, state_dir: Path) -> None:
+        self.written = self.current = written
+        self.laid_over: Callable[[Settings], Settings] = lambda settings: settings
         self._state_dir = state_dir
         self._parts: Parts | None = None
         self._former: Settings | None = None
@@ -49,6 +51,15 @@ class LiveSettings:
 
     def govern(self, parts: Parts) -> None:
         self._parts = parts
+
+    def begin(self) -> None:
+        """What is laid over is known, and nothing runs yet."""
+        self.current = self.laid_over(self.written)
+        self._adopt_options(self.written)
+
+    def lay_over(self) -> None:
+        """What is laid over has changed."""
+        self._adopt(self.written)
 
     def connection_changed(self) -> None:
         """Connected, lost, or the echo was heard."""
@@ -65,7 +76,7 @@ class LiveSettings:
         """Run with them, at the broker that they name. False where it was not reached within the time, or delivers nothing to
         us: a booth that hears no documents any more is cut off as well."""
         new = self._read(settings)
-        self._former = self.current
+        self._former = self.written
         self._adopt(new)
         await self._redial()
         assert self._parts is not None
@@ -97,7 +108,8 @@ class LiveSettings:
     def _read(self, settings: Mapping[str, Any]) -> Settings:
         return replace(read(settings, declared(), self.current.file.parent), file=self.current.file)
 
-    def _adopt(self, new: Settings) -> None:
+    def _adopt(self, written: Settings) -> None:
+        self.written, new = written, self.laid_over(written)
         parts, old = self._parts, self.current
         assert parts is not None
         if new == old:
@@ -107,15 +119,20 @@ class LiveSettings:
         parts.ward.adopt(limits_of(new), heals=new.heal.enabled)
         parts.long_session.adopt(new.heal.longest_session_s)
         parts.publisher.heartbeat_s = new.reporting.heartbeat_s
-        before = {item.name: item for item in old.peripherals}
-        for item in new.peripherals:
-            if item.name in before and item.options != before[item.name].options:
-                parts.configured[item.name] = item
-                parts.watches[item.name].adopt(item.options)
+        self._adopt_options(old)
         if new.light != old.light:
             parts.light_changed()
         parts.reporter.adopt(with_settings(parts.reporter.booth, new))
         asyncio.get_running_loop().call_later(1.0, process.return_free_memory)  # of a large document, once it was said
+
+    def _adopt_options(self, old: Settings) -> None:
+        parts = self._parts
+        assert parts is not None
+        before = {item.name: item for item in old.peripherals}
+        for item in self.current.peripherals:
+            if item.name in before and item.options != before[item.name].options:
+                parts.configured[item.name] = item
+                parts.watches[item.name].adopt(item.options)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -7,12 +7,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agent.contract.button import ButtonTable
 from agent.contract.state import Hours
 from agent.contract.typed import Invalid, Problem, build
 from agent.contract.words import RESERVED_PERIPHERAL
 from agent.peripherals.declaration import Peripheral
 from agent.rules.services import DEFAULT_RULES, Need, ServiceRule
-from agent.settings_tables import BoothTable, ChecksTable, Document, HealTable, LightTable, ReportingTable, ServiceTable
+from agent.settings_tables import (
+    BoothTable,
+    ChecksTable,
+    Document,
+    HealTable,
+    LightTable,
+    ReportingTable,
+    ServiceTable,
+    TicketTable,
+)
 from agent.system.broker import BrokerAddress, url_problem
 
 
@@ -37,7 +47,9 @@ class Settings:
     checks: ChecksTable
     appointments: tuple[datetime.datetime, ...]
     light: LightTable
+    button: ButtonTable | None
     heal: HealTable
+    ticket: TicketTable
     services: Mapping[str, ServiceRule]
     peripherals: tuple[PeripheralSettings, ...]
 
@@ -70,6 +82,7 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
     peripherals = list(_peripherals(data.get("peripherals"), kinds, problems))
     broker = _broker(data.get("broker"), directory, problems)
     services = _services(data.get("services"), kinds, problems)
+    problems += _ticket_problems(document, peripherals)
     if problems or document is None or broker is None:
         raise Invalid(problems)
     hours = Hours(document.hours.tz or document.booth.timezone, document.hours.week, document.hours.exceptions)
@@ -83,7 +96,9 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
         checks=document.checks,
         appointments=tuple(datetime.datetime.fromisoformat(moment) for moment in document.appointments.at),
         light=document.light,
+        button=document.button,
         heal=document.heal,
+        ticket=document.ticket,
         services=services,
         peripherals=tuple(peripherals),
     )
@@ -113,6 +128,13 @@ def _peripherals(tables: object, kinds: Mapping[str, Peripheral], problems: list
             problems += error.problems
         else:
             yield PeripheralSettings(name, peripheral, options)
+
+
+def _ticket_problems(document: Document | None, peripherals: list[PeripheralSettings]) -> Iterator[Problem]:
+    printers = [item.name for item in peripherals if item.peripheral.kind == "receipt-printer"]
+    wanted = None if document is None else document.ticket.printer
+    if wanted is not None and printers and wanted not in printers:  # without a printer, it is said of other booths of the layer
+        yield Problem("ticket.printer", f"no receipt printer {wanted!r}; write one of {', '.join(printers)}")
 
 
 def _broker(table: object, directory: Path, problems: list[Problem]) -> BrokerAddress | None:

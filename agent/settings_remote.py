@@ -15,7 +15,8 @@ from agent.rules.layers import by_name, effective
 from agent.settings import Settings, read
 
 SECTIONS: Final = (
-    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "broker", "appointments", "home_assistant",
+    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "ticket", "broker", "appointments",
+    "home_assistant",
 )  # fmt: skip
 BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
 
@@ -106,6 +107,7 @@ def reported_sections(settings: Settings, local: Table, documents: Mapping[Layer
         "checks": plain(settings.checks),
         "heal": plain(settings.heal),
         "light": plain(settings.light),
+        "ticket": plain(settings.ticket),
         "broker": {"url": settings.broker.url, "keepalive_s": settings.broker.keepalive_s},
         "appointments": {"at": [f"{moment:%Y-%m-%dT%H:%M}" for moment in settings.appointments]},
     }

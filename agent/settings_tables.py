@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
 from agent.contract import hours
+from agent.contract.button import Button
 from agent.contract.hours import Exceptions, Week, Zone
 from agent.contract.typed import Check, Length, Pattern, Range, shown
-from agent.contract.words import Area, BoothId
+from agent.contract.words import Area, BoothId, Name
 from agent.system.broker import url_problem
 
 DAYS: Final = hours.DAYS
@@ -105,6 +106,19 @@ class HealTable:
     longest_session_s: Annotated[int, Range(600, 86_400)] = 14_400
 
 
+PhoneNumber = Annotated[str, Pattern("[0-9+][0-9 .+-]{1,23}", "a phone number as it is dialled, such as 02 33 00 00 00")]
+
+
+@dataclass(frozen=True)
+class TicketTable:
+    """The shopkeeper's status ticket. `phone` is printed on it; `auto`: it is printed by itself when the light says that it is
+    her turn; `printer`: which receipt printer, where there are several."""
+
+    phone: PhoneNumber | None = None
+    auto: bool = False
+    printer: Name | None = None
+
+
 _Kinds = Annotated[list[str], Length(64)]
 
 
@@ -128,5 +142,7 @@ class Document:
     checks: ChecksTable = field(default_factory=ChecksTable)
     appointments: AppointmentsTable = field(default_factory=AppointmentsTable)
     light: Annotated[LightTable, Check(_light_problem, "the light's LEDs")] = field(default_factory=LightTable)
+    button: Button | None = None
     heal: HealTable = field(default_factory=HealTable)
+    ticket: TicketTable = field(default_factory=TicketTable)
     services: dict[str, ServiceTable] = field(default_factory=dict)

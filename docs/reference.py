@@ -13,11 +13,12 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 from agent.contract.typed import Check, Json, Length, Pattern, Range, schema
 from agent.contract.words import RESERVED_PERIPHERAL, Name
 from agent.peripherals import declared
-from agent.peripherals.declaration import Peripheral
+from agent.peripherals.declaration import Peripheral, Test
 from agent.rules.declaration import Fact, FindingKind
 from agent.rules.ladder import Remedy
 from agent.rules.services import DEFAULT_RULES
 from agent.settings_tables import DAYS, Document
+from agent.verbs import declared as verbs
 
 HERE: Final = Path(__file__).parent
 
@@ -37,6 +38,8 @@ declarations in `agent/peripherals/`; neither is edited by hand.
 - *Remedies* are what the booth tries about its findings before it calls somebody, from top to bottom ([healing.md](healing.md)).
   One is tried once its finding has lasted for the *patience*; a probe decides after it has *settled*. All wait for
   the end of a citizen's session, and hold the session lock.
+- *Tests* are what a technician may have done with it: each is a command of the same name (`$B/cmd/NAME/req`), refused while a
+  citizen uses the booth. No page or picture of one is kept or sent.
 """
 _WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false"}
 
@@ -122,6 +125,9 @@ def _section(kind: Peripheral) -> Iterator[str]:
         yield from _table(
             ("remedy", "cures", "patience", "at most, settles", "attempts, cooldown", "only"), map(_remedy, kind.ladder)
         )
+    if kind.tests:
+        yield from ("### Tests", "")
+        yield from _table(("test", "what it does", "at most"), map(_test, kind.tests))
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -195,6 +201,10 @@ def _remedy(remedy: Remedy) -> tuple[str, ...]:
         f"{remedy.max_attempts}, {remedy.cooldown_s:g} s",
         ", ".join(limit for limit, holds in limits.items() if holds),
     )
+
+
+def _test(test: Test) -> tuple[str, ...]:
+    return f"`{test.name}`", verbs()[test.name].does, f"{test.deadline_s:g} s"
 
 
 def _in_a_sentence(kind: Peripheral) -> str:

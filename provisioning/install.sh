@@ -114,7 +114,7 @@ systemctl --quiet enable booth-agent.service $sockets $lockdown
 # shellcheck disable=SC2086
 systemctl restart $sockets
 # shellcheck disable=SC2086
-systemctl try-restart booth-light.service $lockdown
+systemctl try-restart booth-light.service booth-button.service $lockdown
 if [ "$configured" = yes ] && /opt/booth-agent/bin/booth-agent check-config > /dev/null 2>&1; then
     systemctl reset-failed booth-agent.service 2> /dev/null || true
     systemctl restart booth-agent.service

@@ -22,7 +22,7 @@ running=
 if [ -n "$running" ]; then
     # What the policy put on this machine goes with it: it would lock somebody out whom nobody lets in again.
     [ ! -x /opt/booth-agent/bin/booth-lockdown ] || /opt/booth-agent/bin/booth-lockdown undo || true
-    units=$(cd systemd && echo booth-agent.service booth-light.service booth-*.socket booth-lockdown-apply.service \
+    units=$(cd systemd && echo booth-agent.service booth-light.service booth-button.service booth-*.socket booth-lockdown-apply.service \
         booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
     # shellcheck disable=SC2086  # a list of words, on purpose
     systemctl --quiet disable --now $units 2> /dev/null || true

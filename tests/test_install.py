@@ -98,11 +98,13 @@ def test_every_program_of_a_unit_is_there(booth: Path) -> None:
     assert {Path(program).name for program in programs} == {
         "booth-act",
         "booth-agent",
+        "booth-button",
         "booth-light",
         "booth-lockdown",
         "booth-pages",
     }
-    for name in ("booth-agent", "booth-act", "booth-light", "booth-lockdown", "booth-pages", "booth-session", "boothctl"):
+    others = ("booth-act", "booth-light", "booth-button", "booth-lockdown", "booth-pages", "booth-session", "boothctl")
+    for name in ("booth-agent", *others):
         program = booth / PLACE / "bin" / name
         assert program.read_text().startswith("#!/opt/booth-agent/bin/python\n")
         assert program.stat().st_mode & 0o777 == 0o755

@@ -171,7 +171,7 @@ kind = "toaster"
 def test_of_a_bad_file_every_mistake_is_said_at_once_with_its_path_and_what_to_write(folder: Path) -> None:
     found = problems(folder, TEN_MISTAKES)
     expected = {
-        "colour": "unknown key; known here: appointments, booth, broker, checks, heal, hours, light, peripherals, reporting, ",
+        "colour": "unknown key; known here: appointments, booth, broker, button, checks, heal, hours, light, peripherals, ",
         "booth.id": "write a name of a-z, 0-9 and '-'",
         "booth.timezone": "write a time zone of the IANA database, such as Europe/Paris (here: 'Europe/Alencon')",
         "broker.url": "write mqtts://…: plain mqtt:// is allowed for a broker on this machine only",
@@ -346,9 +346,17 @@ def test_the_light_the_checks_and_the_appointments_have_tables_of_their_own(fold
         ('[light]\nwhite = "../brightness"\n', "light.white"),
         ("[light]\ndim_pct = 0\n", "light.dim_pct"),
         ("[checks]\nevery_s = 1\n", "checks.every_s"),
+        ('[ticket]\nphone = "call me"\n', "ticket.phone"),
+        ('[ticket]\nprinter = "Laser"\n', "ticket.printer"),
         ('[appointments]\nat = ["tomorrow"]\n', "appointments.at"),
         ('[appointments]\nat = ["2026-12-01T09:30+01:00"]\n', "appointments.at"),
     ],
 )
 def test_mistakes_in_them_are_named(folder: Path, text: str, path: str) -> None:
     assert list(problems(folder, SMALLEST + text)) == [path]
+
+
+def test_a_ticket_is_printed_on_a_receipt_printer_that_there_is(folder: Path) -> None:
+    printer = '[peripherals.receipts]\nkind = "receipt-printer"\ndevice = "tcp://127.0.0.1:9100"\n'
+    assert read(folder, SMALLEST + printer + '[ticket]\nprinter = "receipts"\n').ticket.printer == "receipts"
+    assert list(problems(folder, SMALLEST + printer + '[ticket]\nprinter = "laser"\n')) == ["ticket.printer"]

@@ -171,6 +171,7 @@ SECTION_EXAMPLES: dict[str, Any] = {
     "checks": {"every_s": 600},
     "heal": {"per_day": 3},
     "light": {"white": "booth:white:status"},
+    "ticket": {"phone": "02 33 00 00 00", "auto": True},
     "services": {"scan": {"offered": False}},
     "broker": {"url": "mqtt://127.0.0.1:1884", "keepalive_s": 60},
     "appointments": {"at": ["2026-12-01T09:30"]},

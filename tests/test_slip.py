@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.devices.workers import WorkerFailed, Workers
-from agent.slip import slip_lines
+from agent.devices.receipt_layout import laid_out
+from agent.devices.workers import Workers
 from agent.system.session import open_lock, try_lock
+from agent.ticket.paragraphs import plain_paragraphs
+from agent.ticket.slip import slip as slip_paragraphs
 from tests.world import BIN, World, world
 
 
@@ -31,7 +33,39 @@ async def test_a_slip_has_the_booths_name_and_every_accent_in_the_printers_code_
         assert "look at it" in out
         assert "Borne 61-0007" in w.printer.paper
         assert "Si ces lignes se lisent bien" in w.printer.paper
+        assert "œ Œ æ Æ « » € – — … ’ “ ”" in w.printer.paper
         assert "?" not in w.printer.paper  # what python-escpos prints for a letter that it finds no code page for
+        assert "came out" in out
+
+
+async def test_without_paper_nothing_is_sent_and_the_slip_says_so(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.printer.change(paper="out")
+        status, _, err = await slip(w)
+        assert status == 1
+        assert "not ready (paper empty)" in err
+        w.printer.change(paper="plenty")
+        assert w.printer.paper == "", "nor does it come out later"
+
+
+async def test_the_page_of_candidates_has_a_line_of_french_for_each_code_page(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.config["peripherals"]["receipt-printer"]["profile"] = "TM-T88III"
+        assert (await slip(w, "--code-pages"))[0] == 0
+        lines = w.printer.paper.split("\n")
+        assert [line.partition(":")[0] for line in lines if "): " in line][:3] == ["CP437 (0)", "CP932 (1)", "CP850 (2)"]
+        assert "ÀÂÇÉÈÊËÎÏÔŒÙÛ" in next(line for line in lines if line.startswith("CP1252 (16)"))
+        assert "ÀÂÇÉÈÊËÎÏÔ?ÙÛ" in next(line for line in lines if line.startswith("CP858 (19)"))
+        w.config["peripherals"]["receipt-printer"]["page"] = "CP858"
+        assert (await slip(w))[0] == 0
+        assert 'oe OE æ Æ « » € - - ... \' " "' in w.printer.paper, "what the page lacks is spelled"
+
+
+async def test_a_page_that_the_profile_does_not_have_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.config["peripherals"]["receipt-printer"] |= {"profile": "TM-T88III", "page": "CP1250"}
+        status, _, err = await slip(w)
+        assert (status, "no code page 'CP1250'; write one of CP1252, CP437" in err) == (1, True)
 
 
 async def test_the_running_agent_sees_the_same_printer_meanwhile(tmp_path: Path) -> None:
@@ -81,16 +115,15 @@ async def test_which_printer_has_to_be_clear(tmp_path: Path) -> None:
         assert (await slip(w, "second"))[0] == 0
 
 
-async def test_f57_a_printer_that_takes_no_bytes_holds_a_worker_and_nothing_else() -> None:
-    """A pseudo terminal that nobody reads: python-escpos waits for ever, its worker does not."""
+async def test_f57_a_printer_that_says_nothing_is_sent_nothing() -> None:
+    """A pseudo terminal that nobody reads."""
     master, slave = os.openpty()
     os.set_blocking(master, False)
     try:
-        lines = ["x" * 1000] * 500
-        request = {"place": ["file", os.ttyname(slave)], "profile": "default", "lines": lines}
-        with pytest.raises(WorkerFailed) as caught:
-            await Workers().call("printer", "agent.devices.receipt_text:print_lines", request, 5)
-        assert caught.value.code == "not-responding"
+        request = {"place": ["file", os.ttyname(slave)], "profile": "default", "paragraphs": plain_paragraphs(slip_paragraphs())}
+        answer = await Workers().call("printer", "agent.devices.receipt_text:print_document", request, 20)
+        assert answer == {"sent": False, "status": None, "by": None}
+        assert os.read(master, 100) == b"\x10\x04\x01"
     finally:
         os.close(master)
         os.close(slave)
@@ -106,5 +139,6 @@ async def test_nothing_is_left_in_the_temporary_folder_and_nothing_imported_here
 
 
 def test_a_slip_fits_the_narrowest_paper() -> None:
-    assert max(map(len, slip_lines("booth-with-the-longest-name"))) <= 40
-    assert all(len(line) <= 32 for line in slip_lines("61-0007"))
+    for booth in ("61-0007", "booth-with-the-longest-name-that-there-is"):
+        lines = laid_out(plain_paragraphs(slip_paragraphs(booth)), 32, lambda _: False)
+        assert max(len(text) for _, text in lines) <= 32

@@ -29,7 +29,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Incoming:
-    """One delivery. `retained`: it was published to stay, now or before we subscribed."""
+    """One delivery. `retained`: it was published to stay, now or before we subscribed; to a tool, before alone."""
 
     topic: str
     payload: bytes

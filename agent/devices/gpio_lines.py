@@ -1,4 +1,4 @@
-"""Output lines of GPIO chips, found by their names, through libgpiod 2 (Python package gpiod)."""
+"""Lines of GPIO chips, found by their names, through libgpiod 2 (Python package gpiod)."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ class GpioLines:
         self._requests: dict[str, Any] = {}
         try:
             for name in names:
-                self._requests[name] = _request(gpiod, name, settings)
+                self._requests[name] = request_line(gpiod, name, settings, "booth-light")
         except BaseException:
             self.close()
             raise
@@ -41,7 +41,8 @@ class GpioLines:
         self._requests = {}
 
 
-def _request(gpiod: Any, name: str, settings: Any) -> Any:
+def request_line(gpiod: Any, name: str, settings: Any, consumer: str) -> Any:
+    """A request of the one line that has this name. Raises NoSuchLine."""
     chips = []
     # A Pi has links to chips under their old numbers: each chip is looked at once.
     for path in sorted({path.resolve() for path in _CHIPS.glob("gpiochip*")}):
@@ -55,7 +56,7 @@ def _request(gpiod: Any, name: str, settings: Any) -> Any:
         found = f"{len(chips)} chips have" if chips else "no GPIO chip has"
         raise NoSuchLine(f"{found} a line {name!r}: `gpioinfo` lists all names")
     try:
-        return gpiod.request_lines(chips[0], consumer="booth-light", config={name: settings})
+        return gpiod.request_lines(chips[0], consumer=consumer, config={name: settings})
     except OSError as error:
         raise NoSuchLine(
             f"the line {name!r} of {chips[0]} is not to be had ({error.strerror}): `gpioinfo` says whose it is"

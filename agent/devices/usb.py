@@ -1,5 +1,6 @@
 """USB devices as sysfs shows them: which is plugged where, and which node it has."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from agent.contract.words import printable
 from agent.devices.sysfs import KernelFiles
 
 _DEVICES = "sys/bus/usb/devices"
+_SERIAL_NAMES = "dev/serial/by-id"
 _MASS_STORAGE = "08"  # bInterfaceClass: usb.org, Defined Class Codes
 
 
@@ -48,6 +50,11 @@ def plugged(files: KernelFiles) -> Iterator[UsbDevice]:
             yield device
 
 
+def shown(device: UsbDevice) -> str:
+    """What a person is told of it; another one of the same model is not the same."""
+    return " ".join(part for part in (f"{device.vendor_id}:{device.product_id}", device.product, device.serial) if part)
+
+
 def storage_at(files: KernelFiles, devpath: str) -> dict[str, str | None] | None:
     """What a kernel event's interface (`/devices/…/1-1.3/1-1.3:1.0`) belongs to, if it is a disk or a stick; else None."""
     folder = f"sys{devpath}"
@@ -59,9 +66,7 @@ def storage_at(files: KernelFiles, devpath: str) -> dict[str, str | None] | None
         return None
     return {
         "slot": device.slot,
-        "ids": f"{device.vendor_id}:{device.product_id}",
-        "vendor": device.vendor,
-        "product": device.product,
+        "ids": f"{device.vendor_id}:{device.product_id}",  # not its texts: it is a citizen's, and people name their things
     }
 
 
@@ -76,6 +81,28 @@ def printer_node(files: KernelFiles, device: UsbDevice) -> str | None:
                 if node.startswith("lp"):
                     return f"dev/usb/{node}"
     return None
+
+
+def serial_port(files: KernelFiles, device: UsbDevice) -> str | None:
+    """udev's lasting name of a device's serial port (`/dev/serial/by-id/…`); None where it has no such port, or udev no name.
+
+    Kernel documentation: usb-serial has `ttyUSB<N>` below its interface, cdc-acm `tty/ttyACM<N>`.
+    """
+    ports = set()
+    for interface in files.names(f"{_DEVICES}/{device.path}"):
+        if ":" in interface:
+            folder = f"{_DEVICES}/{device.path}/{interface}"
+            ports |= {name for name in (*files.names(folder), *files.names(f"{folder}/tty")) if re.fullmatch("tty.+", name)}
+    for name in files.names(_SERIAL_NAMES):
+        if files.path(f"{_SERIAL_NAMES}/{name}").resolve().name in ports:
+            return f"/{_SERIAL_NAMES}/{name}"
+    return None
+
+
+def ids_like(configured: str, device: UsbDevice) -> str:
+    """`vvvv:pppp`, and `/serial` where what is configured so far has one, and the device too."""
+    serial = f"/{device.serial}" if "/" in configured and device.serial else ""
+    return f"{device.vendor_id}:{device.product_id}{serial}"
 
 
 def of_tty(files: KernelFiles, tty: str) -> UsbDevice | None:

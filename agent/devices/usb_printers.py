@@ -72,7 +72,7 @@ class Presence:
             return device is not None, device
         if self._uri is None or not self._files.path(_DEVICES).is_dir():
             return None, None
-        printers = [device for device in usb.plugged(self._files) if _is_printer(self._files, device)]
+        printers = [device for device in usb.plugged(self._files) if is_printer(self._files, device)]
         device = next((device for device in printers if self._uri.serial and device.serial == self._uri.serial), None)
         if device is not None:
             self._serial_is_usb = True
@@ -82,7 +82,8 @@ class Presence:
         return None, None
 
 
-def _is_printer(files: KernelFiles, device: UsbDevice) -> bool:
+def is_printer(files: KernelFiles, device: UsbDevice) -> bool:
+    """Whether one of its interfaces is of the printer class."""
     folder = f"{_DEVICES}/{device.path}"
     return any(files.text(f"{folder}/{name}/bInterfaceClass") == _PRINTER_CLASS for name in files.names(folder) if ":" in name)
 

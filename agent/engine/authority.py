@@ -56,6 +56,11 @@ class TicketCode:
     def used(self) -> None:
         self._code = None
 
+    def withdraw(self, code: str) -> None:
+        """Its ticket did not come out: it is nobody's. Another one since then stays good."""
+        if self._code == code:
+            self._code = None
+
 
 class Authority:
     """Judges signed requests, one at a time."""

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from agent.contract.command import MAX_REQUEST_BYTES, CommandState, Reason, Request
 from agent.contract.decode import BadJson, TooLarge, decode_object
+from agent.contract.documents import Refusal
+from agent.contract.envelope import open_envelope
 from agent.contract.event import EventClass
 from agent.contract.messages import Incoming
 from agent.contract.topics import Address, Topic
@@ -116,6 +118,10 @@ class Commander:
         try:
             if verb is not None and verb.technician:
                 self._check_code(request)
+        except Refused as refused:
+            self._refuse(name, request, reply, refused, keep=False)
+            return
+        try:
             self._admit(self._known(name, retained=retained), request, reply, problem=problem)
         except Refused as refused:
             self._refuse(name, request, reply, refused)
@@ -133,7 +139,7 @@ class Commander:
             signed = await self._authority.judge(name, message.payload)
         except Unauthorised as error:
             self._refusals.record("command", error.reason, {"verb": name, "message": printable(str(error), 200)})
-            self._refuse(name, Request(), reply, Refused(error.reason, says(str(error))))
+            self._refuse(name, self._claimed(message.payload), reply, Refused(error.reason, says(str(error))), keep=False)
             return
         request = Request(signed.id, signed.args, signed.wait_s, signed.issued_at, signed.expires_at, signed.by)
         if self._say_again(signed.id, reply):
@@ -142,6 +148,14 @@ class Commander:
             self._admit(self._known(name, retained=message.retained), request, reply, signed=True)
         except Refused as refused:
             self._refuse(name, request, reply, refused)
+
+    def _claimed(self, envelope: bytes) -> Request:
+        """What a request that is not believed calls itself, so that its sender hears of it; or nothing."""
+        with contextlib.suppress(Refusal, BadJson):
+            request = _what_is_readable(decode_object(open_envelope(envelope).payload, MAX_REQUEST_BYTES))
+            if request.id is None or self._kept.get(request.id) is None:
+                return request
+        return Request()
 
     def _say_again(self, id_: str | None, reply: Reply) -> bool:
         known = None if id_ is None else self._kept.get(id_)
@@ -208,11 +222,13 @@ class Commander:
                 raise Refused("not-supported", says(f"{name} cannot do that; here it is for {', '.join(able)}"))
         return args
 
-    def _refuse(self, verb: str, request: Request, reply: Reply, refused: Refused) -> None:
+    def _refuse(self, verb: str, request: Request, reply: Reply, refused: Refused, *, keep: bool = True) -> None:
+        """`keep` false: of somebody who is not known to be who she says. An id must not be taken from the one whose it is."""
         id_ = request.id or _new_id()
         status = self._statuses.make(id_, verb, refused.state, refused.reason, refused.result, request.by)
         now_s = self._moment.wall_s()
-        self._kept.put_refused(Record(status, {}, now_s, now_s, self._boot_id))
+        if keep:
+            self._kept.put_refused(Record(status, {}, now_s, now_s, self._boot_id))
         self._statuses.say(status, reply)
 
 

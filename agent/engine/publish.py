@@ -8,7 +8,7 @@ Retained goes first: on a slow line a technician sees the state before the histo
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -61,6 +61,23 @@ class _Retained:
     not_before_s: float = 0.0
 
 
+@dataclass
+class _Last:
+    """One message that goes when nothing else does. `connection`: the number of the one that it was handed to."""
+
+    message: Message
+    answered: "asyncio.Future[int]"
+    connection: int | None = None
+
+
+class NotTaken(Exception):
+    """The broker refused a message of lowest priority, with this reason code."""
+
+    def __init__(self, reason: int) -> None:
+        super().__init__(f"reason code {reason:#04x}")
+        self.reason = reason
+
+
 class Publisher:
     """Feeds the connection, never more than it has room for.
 
@@ -90,6 +107,12 @@ class Publisher:
         self._pump_soon = False
         self._held: asyncio.TimerHandle | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._last: _Last | None = None
+
+    @property
+    def image(self) -> Mapping[str, bytes]:
+        """Everything retained, by topic, as it stands."""
+        return {topic: item.payload for topic, item in self._image.items() if item.payload}
 
     def retain(
         self,
@@ -149,6 +172,22 @@ class Publisher:
         self.pump()
         return True
 
+    async def send_last(self, kind: str, topic: str, payload: bytes) -> None:
+        """Send one message when nothing else waits, and wait until the broker has it: health goes first, and what comes
+        meanwhile waits behind one message at most. Where the connection ends before the PUBACK, it is sent again on the next.
+        One at a time. Raises NotTaken."""
+        assert self._last is None, "one at a time"
+        message = PUBLISHED[kind]
+        answered = asyncio.get_running_loop().create_future()
+        self._last = _Last(Message(topic, payload, message.qos, message.retained), answered)
+        try:
+            self.pump()
+            reason = await answered
+        finally:
+            self._last = None
+        if reason >= _FAILURE:
+            raise NotTaken(reason)
+
     def connected(self, first: Sequence[str]) -> None:
         """A new connection: everything retained again, `first` before the rest, then events from the oldest on."""
         self._dirty = dict.fromkeys([topic for topic in first if topic in self._image])
@@ -189,6 +228,22 @@ class Publisher:
             self._send_event(self._events.popleft(), now_s)
         if self._more_events and len(self._events) < _FETCH // 4 and self._link.connected and self._fetching is None:
             self._fetching = asyncio.get_running_loop().create_task(self._fetch())
+        self._pump_last(now_s)
+
+    def _pump_last(self, now_s: float) -> None:
+        last = self._last
+        if last is None or last.connection == self._connection or not self._link.room:
+            return
+        due = any(self._image[topic].not_before_s <= now_s for topic in self._dirty)
+        # Not for events that are still being fetched: a disk that hangs is what the bundle may be about.
+        if not (due or self._once or self._events):
+            last.connection = connection = self._connection
+
+            def done(reason: int) -> None:
+                if last.connection == connection and not last.answered.done():
+                    last.answered.set_result(reason)
+
+            self._link.publish(last.message, done)
 
     async def close(self) -> None:
         for timer in (self._held, self._retry_denied):

@@ -77,6 +77,7 @@ class Reporter:
         self.care: Care = NoCare()
         self.maintained: Callable[[], bool] = lambda: False
         self.located: Callable[[], bool] = lambda: False
+        self.restarting: Callable[[], bool] = lambda: False
         self.booth = booth
         self._publisher = publisher
         self._recorder = recorder
@@ -146,7 +147,7 @@ class Reporter:
         self._refresh()
 
     def modes_changed(self) -> None:
-        """`maintained` or `located` answers differently."""
+        """`maintained`, `located` or `restarting` answers differently."""
         self._refresh()
 
     def show_light_again(self) -> None:
@@ -249,6 +250,21 @@ class Reporter:
             return replace(finding, fix_by="technician")
         return finding
 
+    # --- what others may ask ---
+
+    def services_now(self) -> dict[str, ServiceWord]:
+        """Each service that is offered, with its word."""
+        return self._services()
+
+    def is_told(self, name: str, code: str) -> bool:
+        """Whether the broker has this alarm, so that a technician can know of it."""
+        alarm = self._alarms.get((name, code))
+        return alarm is not None and alarm.raised and alarm.acknowledged
+
+    def whose(self, name: str, finding: Finding) -> Finding:
+        """The finding with the fixer that it has by now."""
+        return self._whose(name, finding)
+
     def _set_alarm_timer(self, followed: Mapping[AlarmKey, Alarm], now: Now) -> None:
         if self._alarm_timer is not None:
             self._alarm_timer.cancel()
@@ -323,7 +339,7 @@ class Reporter:
         self._show_light(word)
 
     def _word_of_light(self) -> LightWord:
-        working = self.care.working or self.maintained()
+        working = self.care.working or self.maintained() or self.restarting()
         return light(self._alarms.values(), starting=self._state == "starting", locate=self.located(), working=working)
 
     def _say_state(self, *, urgent: bool = False) -> None:

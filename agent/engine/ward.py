@@ -213,6 +213,10 @@ class Ward:
         attempts = self._cases.of(name).tried(code)[-_TRIED_SHOWN:]
         return [Tried(item.remedy, self._timestamp(item.at_s), item.outcome) for item in attempts]
 
+    def saved(self) -> dict[str, Any]:
+        """All that was tried for each peripheral, in the form that is stored."""
+        return self._cases.saved()
+
     def escalated(self, name: str, finding: Finding) -> bool:
         """Whether all that the booth can do itself about a finding was done, in vain."""
         watch = self._watches[name]

@@ -24,6 +24,8 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
         yield Observed("publish-denied", {"topics": facts["denied_topics"]})
     if facts["echo_heard"] is False:
         yield Observed("subscribe-denied")
+    if facts["taken_over"]:
+        yield Observed("takeover")
     if facts["drifted_rules"]:
         yield Observed("policy-drift", {"rules": facts["drifted_rules"]})
     if facts["session_lock"] is False:
@@ -46,6 +48,7 @@ class AgentSource:
                 "store": view.store,
                 "denied_topics": " ".join(view.denied_topics) or None,
                 "echo_heard": view.echo_heard,
+                "taken_over": view.taken_over,
                 "session_endless": view.session_endless,
                 "session_lock": view.session_lock,
                 "drifted_rules": " ".join(view.drifted) or None,
@@ -66,6 +69,7 @@ PERIPHERAL = Peripheral(
     facts=(
         Fact("store", "string", "the store on disk: ok, full, damaged (set aside, begun afresh), failed or hangs"),
         Fact("denied_topics", "string", "topics below the booth's own that the broker refused and has not taken since; null if none"),
+        Fact("taken_over", "boolean", "within the last half hour another client used this booth's name, by all that the broker did"),
         Fact("session_lock", "boolean", "the session lock can be opened; one that cannot counts as a citizen's"),
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
         Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last quarter of an hour; null if none"),
@@ -79,6 +83,10 @@ PERIPHERAL = Peripheral(
         FindingKind(
             "subscribe-denied", "fault", "remote",
             Text("Le serveur n'envoie plus rien à la borne.", "The broker delivers nothing to this booth: check its access rules."),
+        ),
+        FindingKind(
+            "takeover", "warning", "remote",
+            Text("Un autre appareil utilise le nom de cette borne.", "Another client uses this booth's name: see the runbook."),
         ),
         FindingKind(
             "not-responding", "warning", "shopkeeper",

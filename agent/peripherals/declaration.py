@@ -6,8 +6,11 @@ from functools import cached_property
 from typing import Any, Final, Protocol
 
 from agent.contract.alarm import Text
+from agent.contract.command import Reason
 from agent.contract.health import FactValue
 from agent.contract.words import capped
+from agent.devices.sysfs import KernelFiles
+from agent.devices.usb import UsbDevice
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
 from agent.rules.ladder import Remedy
@@ -84,12 +87,14 @@ class Chore:
 
 
 class TestFailed(Exception):
-    """A test of a device did not succeed; the message says what to do, `seen` what was measured."""
+    """A test of a device did not succeed; the message says what to do, `seen` what was measured. `reason`: where that is no
+    fault of the device."""
 
     __test__ = False  # no test of ours
 
-    def __init__(self, message: str, **seen: Any) -> None:
+    def __init__(self, message: str, *, reason: Reason | None = None, **seen: Any) -> None:
         super().__init__(message)
+        self.reason: Reason | None = reason
         self.seen = seen
 
 
@@ -103,6 +108,26 @@ class Test:
     name: str
     run: "Callable[[Any, Callable[[], Awaitable[Reading]]], Awaitable[dict[str, Any]]]"
     deadline_s: float = 40.0
+
+
+class NotAcceptable(Exception):
+    """Another device cannot become the expected one; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """How another device, plugged in at the place of the expected one, becomes the expected one.
+
+    `option` of `agent.toml` names the device. `takes` a value in whose way another device can be named too; `otherwise` is what
+    to do about all other values. `name(value, device, files)` is that name, or raises `NotAcceptable`. `then`: what a person
+    still has to see to.
+    """
+
+    option: str
+    name: Callable[[str, UsbDevice, KernelFiles], str]
+    otherwise: str
+    takes: Callable[[str], bool] = bool
+    then: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +150,7 @@ class Peripheral:
     ladder: tuple[Remedy, ...] = ()
     chores: tuple[Chore, ...] = ()
     tests: tuple[Test, ...] = ()
+    accept: Acceptance | None = None
 
     @property
     def pluggable(self) -> bool:

@@ -44,6 +44,7 @@ class AgentView:
     session_endless: bool = False
     session_lock: bool = True
     drifted: tuple[str, ...] = ()
+    taken_over: bool = False
 
 
 class Session(Protocol):

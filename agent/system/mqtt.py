@@ -30,14 +30,18 @@ class Mqtt:
         subscriptions: Sequence[str] = (),
         will: Callable[[], Message] | None = None,
         session_expiry_s: int = SESSION_EXPIRY_S,
+        *,
+        retain_as_published: bool = True,
     ) -> None:
-        """`session_expiry_s` 0 asks for no session at all: what a tool wants, not a booth."""
+        """`session_expiry_s` 0 asks for no session at all: what a tool wants, not a booth. `retain_as_published`: whether
+        `Incoming.retained` says that a message was published to stay, as a booth asks of a command, or that it lay there."""
         self._dialer = dialer
         self._client_id = client_id
         self._handlers = handlers
         self._subscriptions = subscriptions
         self._will = will
         self._session_expiry_s = session_expiry_s
+        self._retain_as_published = retain_as_published
         self._keepalive_s = dialer.address.keepalive_s
         self._link: Link | None = None
         self._attempt = 0
@@ -121,7 +125,10 @@ class Mqtt:
         connection = await self._dial()
         self.session = chance.token(4)
         will = None if self._will is None else self._will()
-        link = Link(connection, self._client_id, self._keepalive_s, will, self._session_expiry_s, self._handlers)
+        link = Link(
+            connection, self._client_id, self._keepalive_s, will, self._session_expiry_s, self._handlers,
+            retain_as_published=self._retain_as_published,
+        )  # fmt: skip
         self._link = link
         try:
             await link.handshake(self._dialer.address.host, self._dialer.address.port)

@@ -74,6 +74,8 @@ class Link:
         will: Message | None,
         session_expiry_s: int,
         handlers: Handlers,
+        *,
+        retain_as_published: bool = True,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = connection
@@ -81,6 +83,7 @@ class Link:
         self._handlers = handlers
         self._keepalive_s = keepalive_s
         self._session_expiry_s = session_expiry_s
+        self._retain_as_published = retain_as_published
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._connack: asyncio.Future[None] = self._loop.create_future()
         self._incoming: deque[Incoming] = deque()
@@ -138,7 +141,8 @@ class Link:
 
     def subscribe(self, topics: Sequence[str]) -> None:
         if topics:
-            self._client.subscribe([(topic, SubscribeOptions(qos=1, retainAsPublished=True)) for topic in topics])
+            options = SubscribeOptions(qos=1, retainAsPublished=self._retain_as_published)
+            self._client.subscribe([(topic, options) for topic in topics])
 
     async def serve(self) -> None:
         """Until the connection ends. Raises BrokerError, or what a handler raised."""
@@ -207,10 +211,17 @@ class Link:
         self._drive(self._client.loop_write)
 
     def _read_all(self) -> None:
-        self._client.loop_read()
+        self._read()
         # TLS may hold decrypted packets that the socket will not announce again.
         while isinstance(self._socket, ssl.SSLSocket) and self._socket.fileno() >= 0 and self._socket.pending():
-            self._client.loop_read()
+            self._read()
+
+    def _read(self) -> None:
+        self._client.loop_read()
+        # paho collects a packet of any length, whatever maximum we announced (client.py, `_packet_read`).
+        if self._client._in_packet["remaining_length"] > MAX_PACKET_BYTES:  # noqa: SLF001 - paho has no other place for it
+            self._end(BrokerError("mqtt", "packet-too-large"))
+            self.drop()
 
     def _tick(self) -> None:
         """Let paho ping after one keepalive interval of silence, and give up after another.

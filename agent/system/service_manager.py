@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 # Attributes of a log record that become journal fields: `logger.info("…", extra={"peripheral": …})`.
-FIELDS: Final = ("peripheral", "code", "topic", "reason")
+FIELDS: Final = ("peripheral", "code", "topic", "reason", "kind", "layer", "verb", "attempt")
 
 
 def notify(state: str) -> None:
@@ -60,6 +60,8 @@ class _JournalHandler(logging.Handler):
         fields: dict[str, Any] = {
             f"BOOTH_{name.upper()}": str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None
         }
+        # The text of our source with its gaps, which names nobody: a diagnostics bundle takes this, never the message.
+        fields["BOOTH_TEMPLATE"] = str(record.msg)
         where = {"CODE_FILE": record.pathname, "CODE_LINE": record.lineno, "CODE_FUNC": record.funcName}
         try:
             self._send(

@@ -1,14 +1,10 @@
 """Ask the verifier (`agent.verifier`) about one document: a process that starts, answers and is gone."""
 
-import asyncio
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from typing import Any, Final
+
+from agent.system.one_shot import NotRun, in_memory, run_module
 
 _DEADLINE_S: Final = 20.0  # a second on a slow board; a fault of ours, or a machine that swaps, beyond
 _ANSWER_BYTES: Final = 2 * 1024 * 1024
@@ -27,7 +23,7 @@ class Verifier:
     async def ask(self, question: Mapping[str, Any], message: bytes = b"") -> dict[str, Any]:
         """Raises NotJudged."""
         # Files in memory, not pipes: neither side can block the other, and there is nothing to pump.
-        with _memory("question") as asked, _memory("answer") as answered:
+        with in_memory("question") as asked, in_memory("answer") as answered:
             asked.write(json.dumps(question).encode() + b"\n" + message)
             asked.seek(0)
             status = await self._run(asked.fileno(), answered.fileno())
@@ -45,30 +41,6 @@ class Verifier:
 
     async def _run(self, stdin: int, stdout: int) -> int:
         try:
-            # -I: neither the caller's folder nor PYTHON* variables choose what is imported.
-            command = [sys.executable, "-I", "-m", "agent.verifier"]
-            process = subprocess.Popen(  # noqa: ASYNC220 - it returns once the process exists
-                command, stdin=stdin, stdout=stdout, cwd="/", start_new_session=True
-            )
-            descriptor = os.pidfd_open(process.pid)
-        except OSError as error:
-            raise NotJudged(f"no verifier: {error.strerror}") from error
-        loop = asyncio.get_running_loop()
-        gone = asyncio.Event()
-        loop.add_reader(descriptor, gone.set)
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                await gone.wait()
-        except TimeoutError:
-            raise NotJudged(f"no answer in {self._deadline_s:g} s") from None
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            status = process.wait()
-        return status
-
-
-def _memory(name: str) -> Any:
-    return open(os.memfd_create(name), "w+b")
+            return await run_module("agent.verifier", (), stdin, stdout, self._deadline_s)
+        except NotRun as error:
+            raise NotJudged(f"no verifier: {error}") from error

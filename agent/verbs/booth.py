@@ -52,11 +52,11 @@ VERBS: Final = (
     Verb("locate", "the light shows repérage, so that the booth is found", Locate, _locate),
     Verb(
         "ticket", "the French status ticket, on the receipt printer", Nothing, _ticket,
-        deadline_s=45.0, limit=Limit(10, 600.0), ability="ticket",
+        deadline_s=50.0, idle_only=True, limit=Limit(10, 600.0), ability="ticket",
     ),
     Verb(
         "diagnostics", "a redacted bundle, in chunks beside the status", Diagnostics, _diagnostics,
-        deadline_s=1800.0, cancellable=True,
+        deadline_s=1800.0, cancellable=True, limit=Limit(10, 3600.0),
     ),
     Verb("cancel", "ends a command that waits, or that may be ended", Cancel, _cancel, technician=True),
 )  # fmt: skip

@@ -18,6 +18,7 @@ from agent import VERSION
 from agent.simulator.mosquitto import free_port
 from agent.system.outbox_rows import Draft, Stamp
 from agent.system.store import Store
+from tests.bench.bundle import bundles
 from tests.bench.commands import commands
 from tests.bench.cost import Cost, cost, start_baseline, start_penguin
 from tests.bench.documents import documents
@@ -41,6 +42,7 @@ async def main() -> int:
     rows += await latency()
     rows += await replay()
     rows += await documents()
+    rows += await bundles()
     rows += await commands()
     rows += await hanging()
     rows += await deadlines()

@@ -175,8 +175,8 @@ async def test_a_signed_command_is_done_once(tmp_path: Path) -> None:
         off = await signed_command(w, OPERATOR, "maintenance", args={"on": False})
         assert off["result"]["on"] is False
         await w.until(lambda: w.observer.last("service/print") == "ok" and w.observer.last("led") == "ok", "the end of it")
-        send_envelope(w, "maintenance", envelope)  # whoever overheard it sends it again
         said = len(w.observer.of("cmd/maintenance/c-m/status"))
+        send_envelope(w, "maintenance", envelope)  # whoever overheard it sends it again
         await w.until(lambda: len(w.observer.of("cmd/maintenance/c-m/status")) > said, "the answer")
         assert w.observer.last("service/print") == "ok"
 
@@ -212,6 +212,23 @@ async def test_forged_commands_are_refused_with_their_reason_and_an_event(tmp_pa
 
 def _refused(w: World) -> list[Any]:
     return [m.json for m in w.observer.messages if "/cmd/maintenance/" in m.topic and m.topic.endswith("/status")]
+
+
+async def test_nobody_takes_a_technicians_id_from_her(tmp_path: Path) -> None:
+    async with booth(tmp_path) as (w, _):
+        stranger = Operator(first=key("stranger"))
+        for forged in (b'{"id":"c-7"}', signed(stranger, "maintenance", "c-7", args={"on": True})):
+            send_envelope(w, "maintenance", forged)
+            await w.until(lambda: _refused(w) and _refused(w)[-1]["id"] == "c-7", "its refusal, by its name")
+            w.observer.messages.clear()
+        send_envelope(w, "maintenance", signed(OPERATOR, "maintenance", "c-7", args={"on": True, "duration_s": 5}))
+        status = await ended(w, "maintenance", "c-7")
+        assert status["state"] == "succeeded"
+        w.observer.messages.clear()
+        send_envelope(w, "maintenance", signed(stranger, "maintenance", "c-7", args={"on": False}))
+        await w.until(lambda: _refused(w), "a refusal")
+        assert _refused(w)[-1]["id"] != "c-7", "what became of hers stays"
+        assert w.observer.last("cmd/maintenance/c-7/status") == status
 
 
 async def test_a_clock_that_nobody_keeps_refuses_signed_commands_alone(tmp_path: Path) -> None:
@@ -272,8 +289,8 @@ async def test_a_restart_in_the_middle_is_told_and_runs_nothing_again(tmp_path: 
         await w.start_agent()
         status = await ended(w, "heal", id_)
         assert (status["state"], status["reason"]) == ("failed", "interrupted")
-        send(w, "heal", id_=id_, args={"peripheral": "receipt-printer"})
         said = len(w.observer.of(f"cmd/heal/{id_}/status"))
+        send(w, "heal", id_=id_, args={"peripheral": "receipt-printer"})
         await w.until(lambda: len(w.observer.of(f"cmd/heal/{id_}/status")) > said, "the answer")
         assert w.observer.last(f"cmd/heal/{id_}/status") == status
 

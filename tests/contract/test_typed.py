@@ -187,8 +187,9 @@ def test_plain_is_the_way_back() -> None:
 # --- what `build` takes is what the emitted schema takes, by a validator that is not ours ---
 
 TYPES: list[Any] = [
-    state.State, state.Meta, health.Health, alarm.Alarm, event.Event, event.Telemetry, command.Request, command.CommandStatus, command.Chunk, command.SignedRequest, command.Chunk,
-    documents.Document, documents.Reported, documents.PolicyReported, documents.UpdateReported, Wheel,
+    state.State, state.Meta, health.Health, alarm.Alarm, event.Event, event.Telemetry, command.Request, command.SignedRequest,
+    command.CommandStatus, command.Chunk, documents.Document, documents.Reported, documents.PolicyReported,
+    documents.UpdateReported, Wheel,
 ]  # fmt: skip
 
 # Without line feeds: `$` is the end of the text in ECMAScript, whose patterns JSON Schema's are; Python's lets one follow.

@@ -9,7 +9,7 @@ import pytest
 from agent.contract.messages import Message
 from agent.contract.topics import Address
 from agent.engine import publish
-from agent.engine.publish import Publisher
+from agent.engine.publish import NotTaken, Publisher
 
 ADDRESS = Address("61", "61-0007")
 DENIED = 0x87
@@ -357,4 +357,68 @@ async def test_what_matters_only_now_waits_for_room_and_not_for_a_connection() -
     bench.link.cut()
     bench.link.connected = False
     assert not bench.publisher.send_once("echo", ADDRESS.echo, b"token")
+    await bench.publisher.close()
+
+
+async def _piece(bench: Bench, number: int) -> "asyncio.Task[None]":
+    task = asyncio.create_task(bench.publisher.send_last("chunk", ADDRESS.chunk("c-1", number), b"{}"))
+    await bench.settle()
+    return task
+
+
+async def test_what_goes_last_waits_for_everything_else_and_there_is_one_of_it() -> None:
+    bench = Bench(Link(window=1))
+    bench.queue.add(1, 2)
+    bench.publisher.retain("led", ADDRESS.led, b"ok")
+    bench.publisher.events_stored()
+    bench.publisher.pump()
+    await bench.settle()
+    piece = await _piece(bench, 0)
+    bench.publisher.send_once("echo", ADDRESS.echo, b"token")
+    await bench.drain()
+    await piece
+    assert bench.link.topics == ["led", "echo", "event/health", "event/health", "cmd/diagnostics/c-1/chunk/0"]
+    bench.link.window = WINDOW
+    second = await _piece(bench, 1)
+    bench.publisher.retain("led", ADDRESS.led, b"broken")
+    await bench.settle()
+    assert bench.link.topics[-2:] == ["cmd/diagnostics/c-1/chunk/1", "led"], "what comes then does not wait for its PUBACK"
+    await bench.drain()
+    await second
+    await bench.publisher.close()
+
+
+async def test_what_goes_last_is_sent_again_on_the_next_connection_and_an_old_answer_is_none() -> None:
+    bench = Bench()
+    piece = await _piece(bench, 0)
+    _, late = bench.link.in_flight[0]
+    bench.link.cut()
+    bench.link.connected = False
+    await bench.settle()
+    bench.link.connected = True
+    bench.publisher.connected(first=())
+    assert late is not None
+    late(0)
+    await bench.settle()
+    assert not piece.done()
+    assert bench.link.topics == ["cmd/diagnostics/c-1/chunk/0"]
+    await bench.drain()
+    await piece
+    await bench.publisher.close()
+
+
+async def test_what_goes_last_and_is_refused_is_said_and_one_that_nobody_waits_for_is_not_sent() -> None:
+    bench = Bench()
+    refused = await _piece(bench, 0)
+    bench.link.answer(DENIED)
+    with pytest.raises(NotTaken, match="0x87"):
+        await refused
+    assert bench.denials == [], "the command says it; statuses have the same access rule and may be taken"
+    bench.link.window = 0
+    given_up = await _piece(bench, 1)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    bench.link.window = WINDOW
+    bench.publisher.pump()
+    assert bench.link.topics == ["cmd/diagnostics/c-1/chunk/0"]
     await bench.publisher.close()

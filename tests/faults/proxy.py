@@ -18,6 +18,7 @@ class ChaosProxy:
     jitter_s: float = 0.0
     stall_every: int = 0  # one chunk in so many waits `stall_s`, as after a lost segment; 0: none does
     stall_s: float = 0.0
+    bytes_per_s: float = 0.0  # of each direction; 0: no limit
     swallow: bool = False  # half-open: both sides send into nothing, and nobody is told
     port: int = 0
     connections: int = 0
@@ -83,17 +84,18 @@ class ChaosProxy:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One direction, in order. The delay is each chunk's own: the line is long, not narrow."""
+        """One direction, in order. The delay is each chunk's own: the line is long, and narrow only by `bytes_per_s`."""
         loop = asyncio.get_running_loop()
         due: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         delivering = loop.create_task(self._deliver(due, writer))
-        arrives_s = 0.0
+        arrives_s = free_s = 0.0
         try:
             while data := await reader.read(_CHUNK):
                 if self.swallow:
                     self.swallowed_bytes += len(data)
                     continue
-                arrives_s = max(arrives_s, loop.time() + self._delay_s())
+                free_s = max(free_s, loop.time()) + (len(data) / self.bytes_per_s if self.bytes_per_s else 0.0)
+                arrives_s = max(arrives_s, free_s + self._delay_s())
                 due.put_nowait((arrives_s, data))
             if self.swallow:
                 await asyncio.Event().wait()  # an end that nobody hears of either

@@ -1,16 +1,20 @@
 """The fault catalogue on what is plugged in: a stick (row 73), another printer (row 79); and on limits too low (row 69)."""
 
 import contextlib
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.contract.command import FINAL
 from agent.simulator import usb_tree
 from agent.system.uevents import Uevent
+from tests.commands.technician import dated
 from tests.peripherals.whole_booth import PORT, SERIAL, WHOLE, QuickBooth
-from tests.world import Observer, world
+from tests.world import ROOT, Observer, world
 
 
 @contextlib.asynccontextmanager
@@ -29,6 +33,20 @@ async def plugged_booth(folder: Path) -> AsyncIterator[tuple[QuickBooth, Observe
         if observer is not None:
             observer.close()
         await booth.stop()
+
+
+async def accept(booth: QuickBooth, observer: Observer, name: str) -> dict[str, Any]:
+    """What a technician's command in front of the booth ends with."""
+    assert booth._agent is not None
+    request = {"id": "c-79", "args": {"peripheral": name}, "code": booth._agent.ticket_code.new(), **dated()}
+    observer.publish(f"{ROOT}/cmd/accept-device/req", json.dumps(request))
+
+    def ended() -> dict[str, Any] | None:
+        status: dict[str, Any] | None = observer.last("cmd/accept-device/c-79/status")
+        return status if status is not None and status["state"] in FINAL else None
+
+    status: dict[str, Any] = await observer.until(ended, "the end of the command")
+    return status
 
 
 @WHOLE
@@ -62,7 +80,7 @@ async def test_f79_a_replaced_printer_is_changed_and_not_absent_also_when_it_was
         health = observer.last("health/document-printer")
         assert health["status"] == "fault"
         (finding,) = health["findings"]
-        assert (finding["fix_by"], finding["detail"]) == ("technician", {"found": "03f0:002a LaserJet"})
+        assert (finding["fix_by"], finding["detail"]) == ("technician", {"found": "03f0:002a LaserJet NEW"})
         usb_tree.unplug(booth.machine.files.path("."), PORT)
         await observer.until(lambda: observer.codes("document-printer") == ["no-device"], "nothing there at all")
         usb_tree.plug(booth.machine.files.path("."), PORT, SERIAL)
@@ -71,6 +89,16 @@ async def test_f79_a_replaced_printer_is_changed_and_not_absent_also_when_it_was
         swap(booth)
         booth.start_agent()
         await observer.until(lambda: "device-changed" in observer.codes("document-printer"), "the change after the night")
+        status = await accept(booth, observer, "document-printer")
+        assert (status["state"], status["result"]["was"], status["result"]["now"]) == (
+            "succeeded", f"04f9:0054/{SERIAL}", "03f0:002a/NEW",
+        )  # fmt: skip
+        assert "lpstat -v" in status["result"]["then"], "CUPS has an opinion of its own"
+        await observer.until(lambda: observer.codes("document-printer") == [], "the new one is the expected one")
+        await booth.stop_agent()
+        observer.retained.clear()
+        booth.start_agent()
+        await observer.until(lambda: observer.last("led") == "ok", "and still is after another night")
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="missing here: prlimit (util-linux)")

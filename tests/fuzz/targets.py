@@ -160,7 +160,7 @@ def command(data: bytes) -> None:
         return
     for verb in VERBS.values():
         try:
-            args = build(verb.args, plain_request.args)
+            args: Any = build(verb.args, plain_request.args)
         except Invalid as error:
             assert error.problems
         else:

@@ -86,7 +86,7 @@ def test_a_flood_costs_little() -> None:
     assert unit("booth-acts.slice")["Slice"].keys() >= {"CPUQuota", "MemoryMax", "TasksMax"}
 
 
-@pytest.mark.parametrize("name", ["booth-agent", "booth-light"])
+@pytest.mark.parametrize("name", ["booth-agent", "booth-light", "booth-button"])
 def test_a_crash_loop_ends_in_a_slow_retry_not_in_a_dead_unit(name: str) -> None:
     crashing = unit(f"{name}.service")
     assert crashing["Service"]["Restart"] == "always"

@@ -78,6 +78,7 @@ def test_a_log_record_reaches_the_journal_with_its_fields() -> None:
     assert "BOOTH_PERIPHERAL=receipt-printer" in fields
     assert "BOOTH_CODE=media-empty" in fields
     assert "PRIORITY=4" in fields
+    assert "BOOTH_TEMPLATE=paper %s" in fields, "what a diagnostics bundle takes, in place of the message"
 
 
 def test_the_library_is_systemd_python_and_not_the_folder_of_that_name() -> None:

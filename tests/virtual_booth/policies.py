@@ -97,12 +97,15 @@ class Heard:
         self._booth.wait_for(f"{self._lines(topic)} | grep -E '{pattern}' || {{ {JOURNAL}; false; }}", timeout_s)
 
     def until_drift(self, rule: str) -> list[str]:
-        """The broker has heard of the drift, and then that all is well. Every status that was said."""
+        """The broker has heard of the drift, and then that all is well. Every status that was said from the drift on: what was
+        well before may be said late."""
         # The same again within minutes is no other event.
         until_heard(self._booth, "event/security", f'"code":"policy-drift".*"{rule}"', 60)
         self.until("policy/reported", '"status":"drifted"')
-        self.until("policy/reported", '"status":"applied","layers"')  # and not of a section
-        return statuses(self.said("policy/reported"))
+        from_drift = f"""{self._lines("policy/reported")} | sed -n '/"status":"drifted"/,$p'"""
+        self._booth.wait_for(f"""{from_drift} | grep '"status":"applied","layers"'""", 60)  # and not of a section
+        said = statuses(self.said("policy/reported"))
+        return said[said.index("drifted") :]
 
     def _lines(self, topic: str) -> str:
         return f"tail -c +{self._from} /run/heard | grep '^{TOPICS}/{topic} '"
