@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.accepted_devices import AcceptedDevices
 from agent.contract.button import SOCKET_NAME
-from agent.contract.event import EventClass
 from agent.contract.messages import Incoming
 from agent.contract.state import Capabilities
 from agent.contract.topics import Address, Topic
@@ -25,7 +24,6 @@ from agent.controls import BoothControls, Extras
 from agent.devices import usb
 from agent.devices.workers import Workers
 from agent.engine.authority import Authority, TicketCode
-from agent.engine.bundle import Bundles
 from agent.engine.button import Button
 from agent.engine.checks import ActiveChecks
 from agent.engine.command import Commander, Moment
@@ -36,12 +34,13 @@ from agent.engine.light import LightKeeper
 from agent.engine.memory import Remembered
 from agent.engine.modes import Mode
 from agent.engine.publish import Publisher
-from agent.engine.report import Booth, Priority, Reporter
+from agent.engine.report import Booth, Reporter
 from agent.engine.sessions import LongSession
 from agent.engine.strangers import Strangers
 from agent.engine.takeover import Takeovers
 from agent.engine.ward import Ward
 from agent.engine.watch import Watch
+from agent.housekeeping import Recorder, ShownLight, feed_watchdog, keep_clock_floor
 from agent.live_settings import LiveSettings, Parts, limits_of
 from agent.machine import Machine, board_of, lamp_of, pluggable_only, resolve, zone_of
 from agent.peripherals import declared
@@ -50,27 +49,27 @@ from agent.rules.checks import people_expected
 from agent.rules.health import Change, Now
 from agent.rules.hours import is_open
 from agent.rules.light import SHOWN
-from agent.self_description import SelfDescription
 from agent.settings import PeripheralSettings, Settings
 from agent.system import process, service_manager
 from agent.system.broker import BrokerError
 from agent.system.button import ButtonSocket
 from agent.system.chance import between, random_bytes
-from agent.system.clock import SAVE_EVERY_S, Clock, rfc3339
-from agent.system.collecting import collected
+from agent.system.clock import Clock, rfc3339
 from agent.system.mqtt import Handlers, Mqtt
-from agent.system.outbox_rows import PRIORITY_ALARM, PRIORITY_ROUTINE, Draft, Limits, Stamp
+from agent.system.outbox_rows import Limits, Stamp
 from agent.system.session import SessionLock
 from agent.system.store import Store
-from agent.system.threads import in_thread
 from agent.system.verifying import Verifier
 from agent.ticketing.printing import Ticketing
 from agent.ticketing.situation import Situations
 from agent.verbs import declared as declared_verbs
+from agent.verbs.declaration import Heard, Result
+
+if TYPE_CHECKING:
+    from agent.engine.bundle import Bundles
 
 log = logging.getLogger(__name__)
 
-_LOOK_AT_CLOCK_S = 60.0
 _LONGEST_MAINTENANCE_S = 14_400.0
 _SETTLED_S = (3.0, 30.0)  # after the start: connected, first probes done; and the first active checks
 
@@ -95,6 +94,7 @@ class Agent:
         self._clock = Clock(state_dir / "clock-floor", self._machine.times)
         self._routed = True
         self._store = Store(state_dir / "store.db", self._stamp, limits)
+        recorder = Recorder(self._store, self._stamp)
         self._mqtt = Mqtt(
             self._live.dialer(),
             settings.booth.id,
@@ -105,13 +105,11 @@ class Agent:
         self._publisher = Publisher(
             self._address, self._mqtt, self._store, settings.reporting.heartbeat_s, self._own_state_changed
         )
-        recorder = _Recorder(self._store, self._stamp)
         self._reporter = Reporter(
             self._booth(), self._publisher, recorder, self._now, self._clock.word, self._figures,
             self._show_light, lambda: self._checks.in_hours,
         )  # fmt: skip
-        self._light = self._keeper_of_light()
-        self._light_changed = asyncio.Event()
+        self._light = ShownLight(self._keeper_of_light, self._reporter.show_light_again)
         self._checks = ActiveChecks(
             lambda: self._watches.values(), settings.hours, settings.appointments, settings.checks.every_s,  # noqa: PLW0108 - made later
             self._local_time, self._clock.mono_s,
@@ -120,17 +118,17 @@ class Agent:
         self._lockdown = self._machine.lockdown
         places = {"config": str(settings.file.absolute()), "state_dir": str(state_dir.absolute())}
         self._configurer = Configurer(
-            self._publisher, self._address.reported, self._clock.wall, self._record, Verifier(), self._lockdown, self._live,
+            self._publisher, self._address.reported, self._clock.wall, recorder.of_booth, Verifier(), self._lockdown, self._live,
             places, self._own_state_changed,
             self._clock.not_before,
         )  # fmt: skip
         self._workers = Workers()
-        self._takeovers = Takeovers(self._record, self._own_state_changed)
-        self._strangers = Strangers(self._storage_at, self._record, self._clock.mono_s)
+        self._takeovers = Takeovers(recorder.of_booth, self._own_state_changed)
+        self._strangers = Strangers(self._storage_at, recorder.of_booth, self._clock.mono_s)
         self._machine.uevents.subscribe(lambda event: self._strangers.plugged(event.action, event.subsystem, event.devpath))
         session = SessionLock(runtime_dir or state_dir)
         self._long_session = LongSession(session, settings.heal.longest_session_s, self._clock.mono_s, self._own_state_changed)
-        ward = Ward(
+        self._ward = ward = Ward(
             self._now, self._clock.wall_s, rfc3339, limits_of(settings), lambda cases: self._store.save("healing", cases),
             heals=settings.heal.enabled,
         )  # fmt: skip
@@ -161,6 +159,7 @@ class Agent:
             for item in self._configured.values()
         }
         self._stop = asyncio.Event()
+        self._bundles: Bundles | None = None
         self._accepted = AcceptedDevices(self._watches, self._live, self._machine.files, recorder)
         self.ticket_code = TicketCode(self._clock.mono_s, random_bytes)
         self.ticketing = Ticketing(
@@ -170,21 +169,21 @@ class Agent:
         )  # fmt: skip
         self._controls = BoothControls(
             self._watches, self._healer, self._machine.acts, self._maintenance, self._locating, self._stop.set,
-            Extras(self.ticketing.command, diagnostics=self._bundles(ward).send, accept_device=self._accepted.accept),
+            Extras(self.ticketing.command, diagnostics=self._send_bundle, accept_device=self._accepted.accept),
         )  # fmt: skip
         offered = replace(self._reporter.booth.capabilities, commands=self._offered_commands())
         self._reporter.booth = replace(self._reporter.booth, capabilities=offered)
         self._commander = Commander(
             self._address, self._publisher, declared_verbs(), self._controls, session, recorder,
             Authority(Verifier(), places, settings.booth.id, self._clock.wall), self.ticket_code,
-            Moment(self._clock.wall, self._clock.wall_s, self._clock.synced), self._boot_id, self._record,
+            Moment(self._clock.wall, self._clock.wall_s, self._clock.synced), self._boot_id, recorder.of_booth,
         )  # fmt: skip
-        self._button = self._button_of(session)
+        self._button = self._button_of(session, recorder)
         self._button_socket = ButtonSocket(self._runtime_dir / SOCKET_NAME)
         self._live.govern(
             Parts(
                 self._mqtt, self._echo, self._publisher, self._reporter, self._checks, ward, self._long_session, self._watches,
-                self._configured, self._light_changed.set,
+                self._configured, self._light.configured_anew,
             )
         )  # fmt: skip
 
@@ -203,19 +202,18 @@ class Agent:
         self._reporter.remember(Remembered.load(state), self._watches)
         self._commander.remember(state)
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(self._reporter.run()), group.create_task(self._keep_clock_floor())]
+            work = [group.create_task(self._reporter.run()), group.create_task(keep_clock_floor(self._clock))]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
-            work += [group.create_task(task) for task in (self._configurer.run(), self._keep_light(), self.ticketing.run())]
+            work += [group.create_task(task) for task in (self._configurer.run(), self._light.run(), self.ticketing.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
             connection = group.create_task(self._mqtt.run())
-            watchdog = group.create_task(self._feed_watchdog())
+            watchdog = group.create_task(feed_watchdog(self._watches))
             service_manager.notify("READY=1")
             await self._until_stopped(stop)  # a task that fails cancels this: the group ends the process with its error
             service_manager.notify("STOPPING=1")
             for task in work:
                 task.cancel()
-            if self._light is not None:
-                await self._light.close()
+            await self._light.close()
             await self._say_goodbye()
             connection.cancel()
             watchdog.cancel()
@@ -308,10 +306,6 @@ class Agent:
             if watch.peripheral.kind == kind:
                 watch.wake()
 
-    def _record(self, class_: EventClass, code: str, data: dict[str, Any]) -> None:
-        priority = PRIORITY_ALARM if class_ == "security" else PRIORITY_ROUTINE
-        self._store.append(Draft(class_, code, None, data, self._stamp(), priority))
-
     # --- what the parts ask for ---
 
     def _now(self) -> Now:
@@ -339,8 +333,7 @@ class Agent:
 
     def _show_light(self, word: LightWord) -> None:
         self.ticketing.light(word)
-        if self._light is not None:
-            self._light.show(word)
+        self._light.show(word)
 
     def _stamp(self) -> Stamp:
         return Stamp(self._clock.wall(), int(self._clock.mono_s() * 1000), self._clock.word(), self._boot_id)
@@ -367,15 +360,21 @@ class Agent:
             "connected", host, self._mqtt.local_host, round(figures.rtt_ms, 1), figures.segments_out, figures.retransmitted
         )
 
-    def _bundles(self, ward: Ward) -> Bundles:
-        described = SelfDescription(
-            self._address, self._boot_id, lambda: self._reporter.booth.board, lambda: (self._clock.wall(), self._clock.word()),
-            lambda: self._live.current, self._configured, self._publisher, ward, self._mqtt, self._store, self._figures,
-        )  # fmt: skip
-        return Bundles(
-            self._address, self._publisher, lambda max_bytes: collected(described(max_bytes)),
-            lambda: self._live.current.broker.url,
-        )  # fmt: skip
+    async def _send_bundle(self, id_: str, max_bytes: int, heard: Heard) -> Result:
+        """What it takes is loaded with the first bundle that is asked for."""
+        if self._bundles is None:
+            from agent.engine.bundle import Bundles  # noqa: PLC0415
+            from agent.self_description import SelfDescription  # noqa: PLC0415
+            from agent.system.collecting import collected  # noqa: PLC0415
+
+            described = SelfDescription(
+                self._address, self._boot_id, lambda: self._reporter.booth.board,
+                lambda: (self._clock.wall(), self._clock.word()), lambda: self._live.current, self._configured, self._publisher, self._ward, self._mqtt, self._store, self._figures,
+            )  # fmt: skip
+            self._bundles = Bundles(
+                self._address, self._publisher, lambda size: collected(described(size)), lambda: self._live.current.broker.url
+            )
+        return await self._bundles.send(id_, max_bytes, heard)
 
     def _source_of(self, name: str) -> Callable[[Any], Any]:
         def opened(signals: Any) -> Any:
@@ -413,11 +412,11 @@ class Agent:
         lamp = lamp_of(settings, self._machine.files, self._runtime_dir)
         return None if lamp is None else LightKeeper(lamp, settings.dim_pct, lambda: not self._open_now())
 
-    def _button_of(self, session: SessionLock) -> Button:
+    def _button_of(self, session: SessionLock, recorder: Recorder) -> Button:
         restarting = Mode(self._clock.wall_s, self._mode_changed)
         self._reporter.restarting = lambda: restarting.on
         return Button(
-            self.ticketing.pressed, self._controls.reboot, restarting, session, self._record, self._store.flushed,
+            self.ticketing.pressed, self._controls.reboot, restarting, session, recorder.of_booth, self._store.flushed,
             self._clock.mono_s,
         )  # fmt: skip
 
@@ -449,68 +448,6 @@ class Agent:
         if routed and not self._routed and not self._mqtt.connected:
             asyncio.get_running_loop().call_later(between(0.2, 2.0), self._mqtt.retry_now)
         self._routed = routed
-
-    # --- what time brings ---
-
-    async def _keep_light(self) -> None:
-        """The light as it is configured, and as another configuration makes it."""
-        while True:
-            keeper = self._light
-            running = None if keeper is None else asyncio.create_task(keeper.run())
-            try:
-                await self._light_changed.wait()
-            finally:
-                if running is not None:
-                    running.cancel()
-                    await asyncio.gather(running, return_exceptions=True)
-            self._light_changed.clear()
-            if keeper is not None:
-                await keeper.close()  # LEDs that are no longer the light's must not go on saying something
-            self._light = self._keeper_of_light()
-            self._reporter.show_light_again()
-
-    async def _keep_clock_floor(self) -> None:
-        """Saved once the clock is synchronised, which may be long after the start, then every hour."""
-        while True:
-            while not self._clock.synced():  # noqa: ASYNC110 - the kernel announces this to nobody
-                await asyncio.sleep(_LOOK_AT_CLOCK_S)
-            try:
-                await in_thread(self._clock.save_floor, "clock-floor")
-            except OSError as error:
-                log.warning("the clock floor was not saved: %s", error.strerror)
-            await asyncio.sleep(SAVE_EVERY_S)
-
-    async def _feed_watchdog(self) -> None:
-        """Fed by this loop, while the probe scheduler keeps its times: nothing distant can starve it."""
-        interval_s = service_manager.watchdog_interval_s()
-        if interval_s is None:
-            return
-        while True:
-            late = [name for name, watch in self._watches.items() if not watch.on_time()]
-            if late:
-                log.error("the probe scheduler is late: %s", ", ".join(late))
-            else:
-                service_manager.notify("WATCHDOG=1")
-            await asyncio.sleep(interval_s)
-
-
-class _Recorder:
-    """The store, as reporter and healer need it: with the moment filled in."""
-
-    def __init__(self, store: Store, stamp: Callable[[], Stamp]) -> None:
-        self._store = store
-        self._stamp = stamp
-
-    def event(
-        self, class_: EventClass, code: str, peripheral: str | None, data: dict[str, Any], priority: Priority = PRIORITY_ROUTINE
-    ) -> None:
-        self._store.append(Draft(class_, code, peripheral, data, self._stamp(), priority))
-
-    def save(self, key: str, value: Any) -> None:
-        self._store.save(key, value)
-
-    async def flushed(self, deadline_s: float) -> bool:
-        return await self._store.flushed(deadline_s)
 
 
 async def serve(settings: Settings, state_dir: Path, runtime_dir: Path) -> None:

@@ -18,7 +18,6 @@ from agent.devices.ipp_jobs import COMPLETED, STATES, Outcome, Submitted
 from agent.peripherals.declaration import TestFailed
 from agent.peripherals.document_printer_words import FINDINGS
 from agent.peripherals.printer_reasons import HANDS, ReasonMemory, code_of
-from agent.peripherals.printer_test_page import TITLE, page
 from agent.peripherals.printer_waiting import EmptyJob
 from agent.rules.declaration import Reading
 
@@ -137,6 +136,8 @@ def _check(reading: Reading, documents: int) -> None:
 
 
 async def _send(pages: TestPages) -> tuple[Submitted, str]:
+    from agent.peripherals.printer_test_page import TITLE, page  # noqa: PLC0415 - for a test alone
+
     try:
         async with pages.converse() as scheduler:
             queue = await scheduler.queue()

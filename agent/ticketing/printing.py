@@ -18,8 +18,6 @@ from agent.peripherals.receipt_trial import LONGEST_S, Prints, print_surely
 from agent.peripherals.surroundings import Session
 from agent.rules.declaration import Reading
 from agent.settings import Settings
-from agent.ticket.phone_codes import phone_code
-from agent.ticket.ticket import ticket
 from agent.ticketing.situation import Clock, Situations
 from agent.verbs.declaration import NotDone, Result
 
@@ -198,6 +196,9 @@ class Ticketing:
 
         if watch.source is None:
             raise TestFailed("the receipt printer could not be opened: see its health")
+        from agent.ticket.phone_codes import phone_code  # noqa: PLC0415 - 0.1 MiB, for a ticket
+        from agent.ticket.ticket import ticket  # noqa: PLC0415
+
         situation = self._situations.now(code)
         printed = await print_surely(cast("Prints", watch.source), look, ticket(situation))
         codes = [said for trouble in situation.troubles if (said := phone_code(trouble.kind, trouble.code))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, tzinfo
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.contract.alarm import Tried
 from agent.contract.words import ServiceWord
@@ -10,7 +10,9 @@ from agent.engine.payloads import status_of
 from agent.engine.watch import Watch
 from agent.rules.health import Finding
 from agent.settings import Settings
-from agent.ticket.ticket import Attempt, Situation, Trouble
+
+if TYPE_CHECKING:
+    from agent.ticket.ticket import Situation, Trouble
 
 
 class Clock(Protocol):
@@ -50,8 +52,10 @@ class Situations:
         self._tried = tried
         self._clock = clock
 
-    def now(self, code: str | None) -> Situation:
+    def now(self, code: str | None) -> "Situation":
         """`code`: the technician's, for this ticket."""
+        from agent.ticket.ticket import Situation  # noqa: PLC0415 - 0.1 MiB, for a ticket
+
         settings, zone = self._current(), self.zone()
         known = {name: watch for name, watch in self._watches.items() if status_of(watch) != "unknown"}
         return Situation(
@@ -76,7 +80,9 @@ class Situations:
 
         return ZoneInfo(self._current().hours.tz)
 
-    def _trouble(self, watch: Watch, finding: Finding, zone: tzinfo) -> Trouble:
+    def _trouble(self, watch: Watch, finding: Finding, zone: tzinfo) -> "Trouble":
+        from agent.ticket.ticket import Attempt, Trouble  # noqa: PLC0415 - as above
+
         kind, identity = watch.peripheral, watch.identity
         return Trouble(
             kind=kind.kind,
