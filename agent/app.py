@@ -369,7 +369,8 @@ class Agent:
 
             described = SelfDescription(
                 self._address, self._boot_id, lambda: self._reporter.booth.board,
-                lambda: (self._clock.wall(), self._clock.word()), lambda: self._live.current, self._configured, self._publisher, self._ward, self._mqtt, self._store, self._figures,
+                lambda: (self._clock.wall(), self._clock.word()), lambda: self._live.current, self._configured,
+                self._publisher, self._ward, self._mqtt, self._store, self._figures,
             )  # fmt: skip
             self._bundles = Bundles(
                 self._address, self._publisher, lambda size: collected(described(size)), lambda: self._live.current.broker.url
