@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from agent import VERSION
 from agent.contract.words import LightWord
-from agent.places import config_file, data_in, runtime_dir_of, settings_of, state_dir_of
+from agent.places import config_file, data_in, runtime_dir_of, runtime_place, settings_of, state_dir_of
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     slip = acts.add_parser("slip", help="print a few lines on a receipt printer: paper, accents, cutter")
     slip.add_argument("peripheral", nargs="?", metavar="PERIPHERAL", help="which one, where there are several")
     slip.add_argument("--code-pages", action="store_true", help="a line of French in each code page, to find the printer's own")
+    slip.add_argument("--anyway", action="store_true", help="also where nothing tells whether a citizen is there: you see it")
     _add_config(slip)
     _add_runtime_dir(slip)
     slip.set_defaults(act=_slip)
@@ -160,9 +161,7 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _slip(options: argparse.Namespace) -> int:
-    from tempfile import TemporaryDirectory  # noqa: PLC0415 - for this alone
-
-    from agent import slip  # noqa: PLC0415
+    from agent import slip  # noqa: PLC0415 - for this alone
     from agent.devices.receipt_printing import NotPrinted  # noqa: PLC0415
     from agent.machine import Machine  # noqa: PLC0415
 
@@ -175,16 +174,13 @@ def _slip(options: argparse.Namespace) -> int:
         names = ", ".join(item.name for item in printers) or "none"
         print(f"booth-agent: name one receipt printer; there are {names}", file=sys.stderr)
         return EXIT_USAGE
-    with TemporaryDirectory(prefix="booth-agent-") as name:
-        runtime_dir = runtime_dir_of(options.runtime_dir, Path(name))
-        if runtime_dir is None:
-            return EXIT_FAILED
-        try:
-            files, pages = Machine().files, options.code_pages
-            asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, files, code_pages=pages))
-        except NotPrinted as error:
-            print(f"booth-agent: no slip from {chosen[0].name}: {error}", file=sys.stderr)
-            return EXIT_FAILED
+    runtime_dir = runtime_place(options.runtime_dir)  # as it is: a lock in a directory of our own would say nothing
+    how = {"code_pages": options.code_pages, "anyway": options.anyway}
+    try:
+        asyncio.run(slip.print_slip(chosen[0], settings.booth.id, runtime_dir, Machine().files, **how))
+    except NotPrinted as error:
+        print(f"booth-agent: no slip from {chosen[0].name}: {error}", file=sys.stderr)
+        return EXIT_FAILED
     print(f"A slip came out of {chosen[0].name}: look at it.")
     return EXIT_DONE
 

@@ -59,7 +59,7 @@ from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox_rows import Limits, Stamp
 from agent.system.session import SessionLock
 from agent.system.store import Store
-from agent.system.verifying import Verifier
+from agent.system.verifying import Verifier, command_keys
 from agent.ticketing.printing import Ticketing
 from agent.ticketing.situation import Situations
 from agent.verbs import declared as declared_verbs
@@ -169,13 +169,15 @@ class Agent:
         )  # fmt: skip
         self._controls = BoothControls(
             self._watches, self._healer, self._machine.acts, self._maintenance, self._locating, self._stop.set,
+            self._reporter.looked_at,
             Extras(self.ticketing.command, diagnostics=self._send_bundle, accept_device=self._accepted.accept),
         )  # fmt: skip
         offered = replace(self._reporter.booth.capabilities, commands=self._offered_commands())
         self._reporter.booth = replace(self._reporter.booth, capabilities=offered)
         self._commander = Commander(
             self._address, self._publisher, declared_verbs(), self._controls, session, recorder,
-            Authority(Verifier(), places, settings.booth.id, self._clock.wall), self.ticket_code,
+            Authority(Verifier(), places, settings.booth.id, self._clock.wall, lambda: command_keys(settings.file.parent)),
+            self.ticket_code,
             Moment(self._clock.wall, self._clock.wall_s, self._clock.synced), self._boot_id, recorder.of_booth,
         )  # fmt: skip
         self._button = self._button_of(session, recorder)
@@ -263,6 +265,7 @@ class Agent:
         log.info("connected to the broker")
         service_manager.notify("STATUS=connected")
         self._takeovers.connected()
+        self._commander.connected()
         self._reporter.connected(self._mqtt.session)
         self._echo.connected()
         self._own_state_changed()
@@ -446,6 +449,8 @@ class Agent:
             routed = bool(self._machine.links.snapshot().default_routes)
         except OSError:
             return
+        if not routed:
+            self._takeovers.link_lost()
         if routed and not self._routed and not self._mqtt.connected:
             asyncio.get_running_loop().call_later(between(0.2, 2.0), self._mqtt.retry_now)
         self._routed = routed

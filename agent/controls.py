@@ -1,7 +1,8 @@
 """What commands may do with the booth: each verb's hands, on the parts that `app` wired."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from agent.system.clock import rfc3339
 from agent.verbs.declaration import Heard, NotDone, Result
 
 _GOES_DOWN_WITHIN_S: Final = 45.0
+_DEVICE_WITHIN_S: Final = 10.0
 # What root answers, where the contract has a word for it.
 _REASONS: Final[Mapping[str, Reason]] = {
     "rate-limited": "rate-limited", "busy": "busy", "not-installed": "not-supported", "not-supported": "not-supported",
@@ -42,7 +44,7 @@ class Extras:
 
 
 class BoothControls:
-    """`agent.verbs.declaration.Controls`. `restart` ends the agent, for systemd to start it again."""
+    """`agent.verbs.declaration.Controls`. `restart_agent` ends us, for systemd to start again; `looked_at` is told what was."""
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class BoothControls:
         maintenance: Mode,
         locating: Mode,
         restart_agent: Callable[[], None],
+        looked_at: Callable[[str], None],
         extras: Extras,
     ) -> None:
         self._watches = watches
@@ -60,6 +63,7 @@ class BoothControls:
         self._maintenance = maintenance
         self._locating = locating
         self._restart_agent = restart_agent
+        self._looked_at = looked_at
         self._extras = extras
 
     def able(self, ability: str) -> tuple[str, ...]:
@@ -85,7 +89,7 @@ class BoothControls:
 
     async def probe(self, peripheral: str) -> Result:
         watch = self._watches[peripheral]
-        return {"asked": await watch.fresh(active=True)} | _seen(watch)
+        return {"asked": await self._fresh(watch, active=True)} | _seen(watch)
 
     async def self_test(self, peripherals: tuple[str, ...], heard: Heard) -> Result:
         names = peripherals or tuple(self._watches)
@@ -94,7 +98,7 @@ class BoothControls:
         async def one(name: str) -> tuple[str, Result]:
             nonlocal done
             watch = self._watches[name]
-            asked = await watch.fresh(active=True)
+            asked = await self._fresh(watch, active=True)
             done += 1
             heard(name, 100 * done // len(names))
             # One that could not even be opened is not left alone, but broken.
@@ -105,7 +109,8 @@ class BoothControls:
         failed = sorted(name for name, result in found.items() if result["passed"] is False)
         if failed:
             raise NotDone(f"not well: {', '.join(failed)}", peripherals=found)
-        return {"peripherals": found}
+        # Not seen to be well: who wants to know whether it is mended has to ask again.
+        return {"left_alone": [name for name, result in found.items() if result["passed"] is None], "peripherals": found}
 
     async def test(self, ability: str, peripheral: str) -> Result:
         watch = self._watches[peripheral]
@@ -114,9 +119,10 @@ class BoothControls:
         async def look() -> Reading:
             if await watch.look() is None:
                 raise TestFailed("it cannot be asked now")
+            self._looked_at(watch.name)
             return watch.reading
 
-        async with watch.held(test.deadline_s):
+        async with self._device(watch, test.deadline_s):
             if watch.source is None:
                 raise NotDone("the device could not be opened: see its health")
             try:
@@ -125,7 +131,24 @@ class BoothControls:
             except TimeoutError as error:
                 raise NotDone(f"the device did not finish in {test.deadline_s:g} s", codes=_codes(watch)) from error
             except TestFailed as failure:
-                raise NotDone(str(failure), failure.reason, codes=_codes(watch), **failure.seen) from failure
+                seen = {"codes": _codes(watch)} | failure.seen  # what the test itself saw may not be believed yet
+                raise NotDone(str(failure), failure.reason, **seen) from failure
+
+    async def _fresh(self, watch: Watch, *, active: bool) -> bool:
+        asked = await watch.fresh(active=active)
+        self._looked_at(watch.name)
+        return asked
+
+    @contextlib.asynccontextmanager
+    async def _device(self, watch: Watch, for_s: float) -> AsyncIterator[None]:
+        """The device for ourselves. A check of it is not waited for as long as it may take: a citizen may be waiting, too."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_DEVICE_WITHIN_S):
+                    await stack.enter_async_context(watch.held(for_s))
+            except TimeoutError as error:
+                raise NotDone("the device is being checked just now: ask again in a minute", "busy") from error
+            yield
 
     # --- mending ---
 
@@ -157,7 +180,8 @@ class BoothControls:
 
     def maintain(self, for_s: float) -> Result:
         until_s = self._maintenance.begin(for_s)
-        return {"on": self._maintenance.on, "until": rfc3339(until_s)}
+        on = self._maintenance.on
+        return {"on": on} | ({"until": rfc3339(until_s)} if on else {})
 
     async def restart(self, what: str) -> Result:
         if what == "agent":
@@ -168,13 +192,15 @@ class BoothControls:
         watch = next((watch for watch in self._watches.values() if watch.peripheral.kind == kind), None)
         if watch is None:
             raise NotDone(f"this booth has no {kind}", "not-supported")
-        _raise_unless_done(await self._acts.act(act, watch.name))
-        await watch.fresh(active=False)
+        async with self._healer.alone():
+            _raise_unless_done(await self._acts.act(act, watch.name))
+        await self._fresh(watch, active=False)
         return _seen(watch)
 
     async def reboot(self) -> Result:
         boards = [watch.name for watch in self._watches.values() if watch.peripheral.kind == "board"]
-        _raise_unless_done(await self._acts.act("reboot", boards[0] if boards else "board"))
+        async with self._healer.alone():
+            _raise_unless_done(await self._acts.act("reboot", boards[0] if boards else "board"))
         await asyncio.sleep(_GOES_DOWN_WITHIN_S)
         raise NotDone("root did it, and the board is still up")
 

@@ -61,6 +61,11 @@ def state_dir_of(option: Path | None, fallback: Path | None = None) -> Path | No
     return _directory(option, "STATE_DIRECTORY", Path("/var/lib/booth-agent"), fallback)
 
 
+def runtime_place(option: Path | None) -> Path:
+    """Where the session lock would be, whether there is such a directory or not."""
+    return option or Path(os.environ.get("RUNTIME_DIRECTORY", _RUNTIME_DIR))
+
+
 def runtime_dir_of(option: Path | None, otherwise: Path) -> Path | None:
     """Where the session lock is; `otherwise` for a program run by hand on a machine without systemd's directory."""
     if option is None and "RUNTIME_DIRECTORY" not in os.environ and not _RUNTIME_DIR.is_dir():

@@ -42,13 +42,18 @@ Else it is a JSON object, and every key of it may be left out: `id`, `args`, `wa
 
 ```sh
 mosquitto_pub $here -q 1 -t "$B/cmd/probe/req" -m '{"id":"phone-1","args":{"peripheral":"receipt-printer"}}'
-mosquitto_sub $here -C 1 -t "$B/cmd/probe/phone-1/status"
+mosquitto_sub $here -W 10 -t "$B/cmd/probe/phone-1/status"
 ```
+
+That shows each [state](#what-comes-back) for ten seconds, and ends with status 27: the end of its time. (`-C 1` would end at the
+first one, `received`.) Another key than these is ignored, as everywhere in the contract; in `args`, and in what is signed, it is
+refused.
 
 What only a technician may do is signed, or carries the one-time code of the booth's ticket, which proves that somebody stands
 in front of it. Ask for a ticket, and write its code into the next request within ten minutes, with an `id` and both times;
-capitals, spaces and dashes do not matter. It is good for one command, and five wrong ones void it. A ticket is printed when
-nobody uses the booth:
+capitals, spaces and dashes do not matter. It is good for one command, whichever that is, and travels in clear: who may read
+`$B/cmd/+/req` at the broker sees it. The codes of the last few tickets are good at once, and nobody can void one by guessing. A
+ticket is printed when nobody uses the booth:
 
 ```sh
 mosquitto_pub $here -q 1 -t "$B/cmd/ticket/req" -n
@@ -93,9 +98,30 @@ Each state that is reached is published, in order, at `$B/cmd/VERB/ID/status`; t
 - **What is stored.** The newest 100 commands, for a day, with their arguments and `by`; never a code. A command is stored
   before it is begun. One that a restart interrupts ends as `failed`, `interrupted`, and is not begun again. What a technician
   asks, and what needs the booth idle, is an event `command` as well, and so is each signature or code that was refused.
-- **How much.** 8 commands at once, 50 requests a second; what is beyond is dropped and counted.
+- **How much.** 8 commands at once, 50 requests a second; what is beyond is dropped and counted. All commands that are neither
+  signed nor carry a code share one budget: 60 at once, and after that 2 a second. What is beyond is refused as `rate-limited`.
 
 ## With boothctl
+
+The broker is that of `--broker URL`, behind the act; else of `BOOTHCTL_BROKER`; else of `~/.config/boothctl.toml`, which may
+name certificates too (a path without a folder is beside it):
+
+```toml
+url = "mqtts://broker.example:8883"
+ca = "ca.pem"
+certificate = "desk.pem"
+key = "desk.key"
+```
+
+The broker is that of `--broker URL`, behind the act; else of `BOOTHCTL_BROKER`; else of `~/.config/boothctl.toml`, which may
+name certificates too (a path without a folder is beside it):
+
+```toml
+url = "mqtts://broker.example:8883"
+ca = "ca.pem"
+certificate = "desk.pem"
+key = "desk.key"
+```
 
 `boothctl cmd BOOTH VERB` takes each argument as an option, and the first that is needed without one; `--help` tells them. It
 shows each state as it is reached, then the result; `--json` prints the last status. Exit status: 0 succeeded, 1 refused,
@@ -124,7 +150,7 @@ boothctl cmd 61-0007 diagnostics -o booth.json.gz
 gzip -dc booth.json.gz | head -c 200
 ```
 
-`eval "$(boothctl completion bash)"`, or `zsh`, completes acts, verbs, options and choices.
+`eval "$(boothctl completion bash)"`, or `zsh`, completes acts, verbs, options, choices and the usual names of peripherals.
 """
 
 _MEANING: Final[Mapping[Reason, str]] = {
@@ -136,7 +162,7 @@ _MEANING: Final[Mapping[Reason, str]] = {
     "unknown-verb": "this booth has no such verb: its `meta` has the list",
     "bad-args": "an argument is missing, unknown or out of range: `result.problems` has each with its path",
     "busy": "too much is under way, or the turn is another command's",
-    "rate-limited": "too often: the verb's limit says how often",
+    "rate-limited": "too often: the verb's limit says how often; or too many that nobody signed",
     "interrupted": "the agent was started anew in the middle of it",
     "not-supported": "this booth, or this peripheral, cannot do that",
     "bad-envelope": "no DSSE envelope",

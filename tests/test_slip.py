@@ -9,13 +9,16 @@ import pytest
 
 from agent.devices.receipt_layout import laid_out
 from agent.devices.workers import Workers
-from agent.system.session import open_lock, try_lock
+from agent.system.session import LOCK_NAME, open_lock, try_lock
 from agent.ticket.paragraphs import plain_paragraphs
 from agent.ticket.slip import slip as slip_paragraphs
 from tests.world import BIN, World, world
 
 
-async def slip(w: World, *arguments: str, temporary: Path | None = None) -> tuple[int, str, str]:
+async def slip(w: World, *arguments: str, temporary: Path | None = None, locked: bool = True) -> tuple[int, str, str]:
+    """`locked`: an agent has been there, and made the session lock."""
+    if locked:
+        os.close(open_lock(w.runtime_dir))
     process = await asyncio.create_subprocess_exec(
         str(BIN / "booth-agent"), "slip", "--config", str(w.write_config()), "--runtime-dir", str(w.runtime_dir), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -52,10 +55,13 @@ async def test_the_page_of_candidates_has_a_line_of_french_for_each_code_page(tm
     async with world(tmp_path) as w:
         w.config["peripherals"]["receipt-printer"]["profile"] = "TM-T88III"
         assert (await slip(w, "--code-pages"))[0] == 0
-        lines = w.printer.paper.split("\n")
-        assert [line.partition(":")[0] for line in lines if "): " in line][:3] == ["CP437 (0)", "CP932 (1)", "CP850 (2)"]
-        assert "ÀÂÇÉÈÊËÎÏÔŒÙÛ" in next(line for line in lines if line.startswith("CP1252 (16)"))
-        assert "ÀÂÇÉÈÊËÎÏÔ?ÙÛ" in next(line for line in lines if line.startswith("CP858 (19)"))
+        lines = [line for line in w.printer.paper.split("\n") if "): " in line]
+        pages = [line.partition(" (")[0] for line in lines]
+        assert pages[:5] == ["CP1252", "CP858", "ISO_8859-15", "CP850", "CP437"], "likely ones first"
+        assert "CP932" not in pages, "a page without é"
+        assert "ÀÂÇÉÈÊËÎÏÔŒÙÛ" in lines[0]
+        assert "ÀÂÇÉÈÊËÎÏÔOEÙÛ" in lines[1], "as it would be printed"
+        assert "?" not in w.printer.paper
         w.config["peripherals"]["receipt-printer"]["page"] = "CP858"
         assert (await slip(w))[0] == 0
         assert 'oe OE æ Æ « » € - - ... \' " "' in w.printer.paper, "what the page lacks is spelled"
@@ -84,6 +90,29 @@ async def test_nothing_is_printed_while_a_citizen_is_there(tmp_path: Path) -> No
         status, _, err = await slip(w)
         assert status == 1
         assert "a citizen uses the booth" in err
+        assert not w.printer.paper
+        os.close(session)
+
+
+async def test_where_nothing_tells_whether_a_citizen_is_there_only_who_insists_gets_a_slip(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        for place in (w.runtime_dir, tmp_path / "nowhere"):
+            status, _, err = await slip(w, "--runtime-dir", str(place), locked=False)
+            assert status == 1
+            assert "nobody knows whether a citizen uses the booth" in err
+            assert "--runtime-dir DIR" in err
+            assert not w.printer.paper
+        assert not (tmp_path / "nowhere").exists()
+        assert not (w.runtime_dir / LOCK_NAME).exists(), "a lock of its own would be nobody else's"
+        assert (await slip(w, "--anyway", locked=False))[0] == 0
+        assert "Borne 61-0007" in w.printer.paper
+
+
+async def test_whoever_insists_disturbs_no_citizen(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        session = open_lock(w.runtime_dir)
+        assert try_lock(session)
+        assert (await slip(w, "--anyway"))[0] == 1
         assert not w.printer.paper
         os.close(session)
 

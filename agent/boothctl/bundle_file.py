@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.boothctl.progress import Progress
-from agent.boothctl.terminal import Failed
+from agent.boothctl.terminal import EXIT_USAGE, Failed
 from agent.rules.bundle import Assembly, NotWhole, unpacked
 
 # The status may come before the last pieces; each of these is 11 kB, also over a line of 64 kbit/s.
@@ -23,9 +23,9 @@ class BundleFile:
         self._assembly = Assembly()
         self._came = asyncio.Event()
         if file.exists() or file.is_symlink():
-            raise Failed(f"{file}: there is a file already, and none is replaced; -o names another one")
+            raise Failed(f"{file}: there is a file already, and none is replaced; -o names another one", status=EXIT_USAGE)
         if not file.absolute().parent.is_dir():
-            raise Failed(f"{file}: there is no folder {file.parent}")
+            raise Failed(f"{file}: there is no folder {file.parent}", status=EXIT_USAGE)
 
     def take(self, payload: bytes) -> None:
         if self._assembly.take(payload) and self._assembly.of:

@@ -11,12 +11,12 @@ from typing import Any, Final
 from agent.boothctl import command_pages, verb_arguments
 from agent.boothctl.asking import Asking
 from agent.boothctl.bundle_file import BundleFile, default_file
-from agent.boothctl.connection import DEFAULT_WAIT_S, broker_options, connect, online, say
+from agent.boothctl.connection import DEFAULT_WAIT_S, broker_options, come_later, connect, online, say
 from agent.boothctl.gather import Listener
 from agent.boothctl.progress import Progress
 from agent.boothctl.sign_acts import keys_of
-from agent.boothctl.terminal import EXIT_DONE, EXIT_FAILED, EXIT_NO_ANSWER, Failed, note, show, usage
-from agent.boothctl.words import booth_id, timestamp
+from agent.boothctl.terminal import EXIT_DONE, EXIT_FAILED, EXIT_NO_ANSWER, EXIT_USAGE, Failed, note, show
+from agent.boothctl.words import booth_id, seconds, timestamp
 from agent.contract.command import FINAL, PAYLOAD_TYPE, CommandStatus, Request, SignedRequest
 from agent.contract.decode import encode
 from agent.contract.messages import Message
@@ -34,7 +34,11 @@ _NOBODY_SUBSCRIBED: Final = 0x10
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]", json_option: argparse.ArgumentParser) -> None:
-    cmd = acts.add_parser("cmd", help="ask a booth to do something, and follow it")
+    cmd = acts.add_parser(
+        "cmd", help="ask a booth to do something, and follow it",
+        epilog="What a verb takes: boothctl cmd BOOTH VERB --help. What it does and returns: docs/commands.md.",
+    )  # fmt: skip
+    come_later(cmd, "BOOTH VERB")
     cmd.add_argument("booth", type=booth_id, metavar="BOOTH")
     verbs: Any = cmd.add_subparsers(required=True, metavar="VERB", parser_class=verb_arguments.Interleaved)
     for verb in declared().values():
@@ -49,7 +53,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]", json_opt
 
 def _add_common(parser: argparse.ArgumentParser, verb: Verb) -> None:
     within_s = verb.deadline_s + _MARGIN_S
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help=f"for the end of it (default {within_s:g}, and --wait-s)")
+    parser.add_argument("--wait", type=seconds, metavar="SECONDS", help=f"for the end of it (default {within_s:g}, and --wait-s)")
     parser.add_argument("--wait-s", type=int, default=0, metavar="SECONDS", help="it may wait so long for a citizen to finish")
     parser.add_argument("--id", metavar="ID", help="of the command; the same one again runs nothing, and says what became of it")
     parser.add_argument("--by", metavar="NAME", help="who asks, for the booth's journal")
@@ -76,7 +80,7 @@ async def _cmd(options: argparse.Namespace, address: BrokerAddress) -> int:
     bundle = BundleFile(options.out or default_file(options.booth), progress) if verb.name == "diagnostics" else None
     asking = Asking(options.booth, verb.name, id_, signed=bool(options.key), on_chunk=bundle.take if bundle else None)
     wait_s = verb.deadline_s + options.wait_s + _MARGIN_S if options.wait is None else options.wait
-    first_s = min(wait_s, DEFAULT_WAIT_S)
+    first_s = DEFAULT_WAIT_S if options.wait is None else options.wait
     async with Listener(address, asking.topics(), asking.take) as listener:
         try:
             await connect(listener, address, first_s)
@@ -102,29 +106,39 @@ async def _cmd(options: argparse.Namespace, address: BrokerAddress) -> int:
 
 
 def _payload(options: argparse.Namespace, verb: Verb, id_: str) -> bytes:
-    """The request as it is published. Raises `Failed`, as wrong usage."""
+    """The request as it is published. Raises `Failed`, as wrong usage, with everything that is wrong."""
     args = verb_arguments.given(options, verb.args)
     now = datetime.now(UTC)
     data: dict[str, Any] = {"id": id_, "args": args, "wait_s": options.wait_s, "by": options.by}
     if verb.technician or options.key:
         until = now + timedelta(seconds=GOOD_FOR_S + options.wait_s)
         data |= {"issued_at": timestamp(now), "expires_at": timestamp(until)}
+    data |= {"booth": options.booth, "verb": verb.name} if options.key else {"code": options.code}
+    wrong = _misfits(verb.args, args) + _misfits(SignedRequest if options.key else Request, data)
     if options.key and options.code is not None:
-        raise usage("--sign or --code: one of them is enough")
+        wrong.append("--sign or --code: one of them is enough")
     if verb.technician and not options.key and options.code is None:
-        raise usage(
+        wrong.append(
             f"{verb.name} is for a technician: sign it with --sign KEYFILE, or give --code CODE, the code of the ticket that "
             f"boothctl cmd {options.booth} ticket prints in the booth"
         )
+    if wrong:
+        raise Failed(*wrong, status=EXIT_USAGE)
+    if not options.key:
+        return encode({key: value for key, value in plain(build(Request, data)).items() if value not in (None, {}, 0)})
     try:
-        build(verb.args, args)
-        if not options.key:
-            request = build(Request, data | {"code": options.code})
-            return encode({key: value for key, value in plain(request).items() if value not in (None, {}, 0)})
-        signed = build(SignedRequest, data | {"booth": options.booth, "verb": verb.name})
+        keys = keys_of(options)
+    except Failed as failed:
+        raise Failed(*failed.lines, status=EXIT_USAGE) from failed
+    return seal(PAYLOAD_TYPE, encode(plain(build(SignedRequest, data))), keys)
+
+
+def _misfits(type_: type, data: dict[str, Any]) -> list[str]:
+    try:
+        build(type_, data)
     except Invalid as error:
-        raise usage("; ".join(map(str, error.problems))) from error
-    return seal(PAYLOAD_TYPE, encode(plain(signed)), keys_of(options))
+        return [str(problem) for problem in error.problems]
+    return []
 
 
 async def _follow(asking: Asking, progress: Progress, wait_s: float) -> CommandStatus | None:
@@ -177,6 +191,10 @@ async def _tell(options: argparse.Namespace, final: CommandStatus, bundle: Bundl
             progress.close()
     if not done:
         note(command_pages.ended_line(options.booth, final))
+    if left := command_pages.left_alone(final.result):
+        note(f"not tested: {', '.join(left)} (in use, or its answer did not come)")
+    if left := command_pages.left_alone(final.result):
+        note(f"not tested: {', '.join(left)} (in use, or its answer did not come)")
     if options.json:
         show(options, plain(final) | ({} if file is None else {"file": str(file)}), str)
     else:

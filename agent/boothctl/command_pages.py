@@ -21,12 +21,28 @@ def ended_line(booth: str, status: CommandStatus) -> str:
     """How it ended, where it did not succeed: with the contract's word, and what the booth says of it."""
     reason = f" ({status.reason})" if status.reason else ""
     message = (status.result or {}).get("message")
+    if message and status.state == "refused" and "wait_s" in str(message):
+        message = f"{message} (--wait-s)"
+    if message and status.state == "refused" and "wait_s" in str(message):
+        message = f"{message} (--wait-s)"
     return f"{booth}: {status.verb} {status.state}{reason}{f': {message}' if message else ''}"
+
+
+def left_alone(result: Mapping[str, Any] | None) -> list[str]:
+    """The names that a self-test did not test."""
+    names = (result or {}).get("left_alone")
+    return list(map(str, names)) if isinstance(names, list) else []
+
+
+def left_alone(result: Mapping[str, Any] | None) -> list[str]:
+    """The names that a self-test did not test."""
+    names = (result or {}).get("left_alone")
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def result_page(result: Mapping[str, Any] | None) -> str:
     """The result: a table of peripherals, and a line for each other value. Its message stands elsewhere."""
-    values = {key: value for key, value in (result or {}).items() if key != "message"}
+    values = {key: value for key, value in (result or {}).items() if key != "message" and (key, value) != ("left_alone", [])}
     peripherals = values.pop("peripherals", None)
     lines = list(_lines(values))
     if isinstance(peripherals, dict):

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.boothctl.terminal import EXIT_DONE
+from agent.boothctl.words import USUAL_NAMES
+from agent.boothctl.words import USUAL_NAMES
 
 _HOW: Final = {
     "bash": "eval \"$(boothctl completion bash)\" in ~/.bashrc, or in a file of /etc/bash_completion.d",
@@ -24,7 +26,7 @@ _SCRIPT: Final = """\
     esac
 }}
 _boothctl() {{
-    local cur="${{COMP_WORDS[COMP_CWORD]}}" node=boothctl count=0 index=1 option='' word acts words files
+    local cur="${{COMP_WORDS[COMP_CWORD]}}" node=boothctl count=0 index=1 option='' word='' acts words files
     while [ "$index" -lt "$COMP_CWORD" ]; do
         word="${{COMP_WORDS[index]}}"
         index=$((index + 1))
@@ -50,7 +52,11 @@ _boothctl() {{
         -*) case "$node" in
 {options}
             esac ;;
-        *) _boothctl_next ;;
+        *)
+            _boothctl_next
+            case "$node $word" in
+{maybe}
+            esac ;;
         esac
     fi
     if [ -n "$files" ]; then
@@ -99,10 +105,17 @@ def script(shell: str, whole: argparse.ArgumentParser) -> str:
         valued=_any_of(valued),
         files=_any_of([action for action in valued if action.type is Path]),
         choices=_lines(
-            f"'{node.path} {name}') words='{' '.join(action.choices)}' ;;"
+            f"'{node.path} {name}') words='{' '.join(_choices(action))}' ;;"
             for node in nodes
             for action in node.options
-            if action.choices
+            if _takes_a_value(action) and _choices(action)
+            for name in action.option_strings
+        ),
+        maybe=_lines(
+            f"'{node.path} {name}') words='true false' ;;"
+            for node in nodes
+            for action in node.options
+            if action.nargs == "?"
             for name in action.option_strings
         ),
         options=_lines(f"'{node.path}') words='{' '.join(_names(node.options))}' ;;" for node in nodes),
@@ -132,7 +145,17 @@ def _next(node: Node) -> Iterator[str]:
 def _what(node: Node, action: argparse.Action) -> dict[str, Any]:
     if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
         return {"acts": [name for name, _ in node.acts()]}
-    return {"words": list(action.choices or ()), "files": ["yes"] if action.type is Path else []}
+    return {"words": _choices(action), "files": ["yes"] if action.type is Path else []}
+
+
+def _choices(action: argparse.Action) -> list[str]:
+    """What may stand there; or usually does, where each booth has names of its own."""
+    return list(action.choices or (USUAL_NAMES if action.metavar == "NAME" and "peripheral" in action.dest else ()))
+
+
+def _choices(action: argparse.Action) -> list[str]:
+    """What may stand there; or usually does, where each booth has names of its own."""
+    return list(action.choices or (USUAL_NAMES if action.metavar == "NAME" and "peripheral" in action.dest else ()))
 
 
 def _takes_a_value(action: argparse.Action) -> bool:

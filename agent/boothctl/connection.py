@@ -10,7 +10,11 @@ from typing import Any, Final
 
 from agent.boothctl.gather import Listener
 from agent.boothctl.terminal import EXIT_NO_ANSWER, EXIT_USAGE, Failed
+from agent.boothctl.words import seconds
+from agent.boothctl.words import seconds
 from agent.contract.messages import Incoming, Message
+from agent.contract.typed import shown
+from agent.contract.typed import shown
 from agent.system.broker import BrokerAddress
 
 CONFIG_FILE: Final = Path("~/.config/boothctl.toml")
@@ -30,8 +34,38 @@ def broker_options(*tls_key: str, wait_s: float | None = DEFAULT_WAIT_S) -> argp
     common.add_argument("--certificate-key", *tls_key, type=Path, metavar="FILE", dest="certificate_key", help="its private key")
     if wait_s is not None:
         text = f"for an answer, at most (default {wait_s:g})"
-        common.add_argument("--wait", type=float, default=wait_s, metavar="SECONDS", help=text)
+        common.add_argument("--wait", type=seconds, default=wait_s, metavar="SECONDS", help=text)
     return common
+
+
+class _Later(argparse.Action):
+    """An option that stands before the act that takes it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: object, _values: object, option: str | None = None) -> None:
+        parser.error(f"write {option} behind {self.const}, as in: {parser.prog} {self.const} {option} …")
+
+
+def come_later(parser: argparse.ArgumentParser, what: str) -> None:
+    """Say where the options of every act stand: behind `what`."""
+    names = ("--broker", "--ca", "--certificate", "--certificate-key", "--wait", "--json")
+    parser.add_argument(
+        *names, action=_Later, nargs="?", const=what, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
+
+
+class _Later(argparse.Action):
+    """An option that stands before the act that takes it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _namespace: object, _values: object, option: str | None = None) -> None:
+        parser.error(f"write {option} behind {self.const}, as in: {parser.prog} {self.const} {option} …")
+
+
+def come_later(parser: argparse.ArgumentParser, what: str) -> None:
+    """Say where the options of every act stand: behind `what`."""
+    names = ("--broker", "--ca", "--certificate", "--certificate-key", "--wait", "--json")
+    parser.add_argument(
+        *names, action=_Later, nargs="?", const=what, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=argparse.SUPPRESS
+    )
 
 
 def online(act: Online) -> Callable[[argparse.Namespace], int]:
@@ -59,12 +93,16 @@ def _broker(options: argparse.Namespace) -> BrokerAddress:
     def path(given: Path | None, name: str) -> Path | None:
         return given or (file.parent / saved[name] if name in saved else None)
 
-    return BrokerAddress.of_url(
-        str(url),
+    certificates = (
         path(options.ca, "ca"),
         path(options.certificate, "certificate"),
         path(options.certificate_key, "key"),
     )
+    try:
+        return BrokerAddress.of_url(str(url), *certificates)
+    except ValueError as error:
+        given = "" if "@" in str(url) else f" (here: {shown(url)})"  # no password is repeated
+        raise ValueError(f"the broker: {error}{given}; one on this machine is mqtt://127.0.0.1:PORT") from error
 
 
 async def hear_retained(

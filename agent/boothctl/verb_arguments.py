@@ -47,7 +47,7 @@ class Argument:
 
 
 class Interleaved(argparse.ArgumentParser):
-    """Takes a word that may be left out after an option too, where argparse alone has given up on it."""
+    """Takes a word that may be left out after an option too, where argparse alone has given up on it; and no word too many."""
 
     _mixing = False
 
@@ -56,9 +56,12 @@ class Interleaved(argparse.ArgumentParser):
             return super().parse_known_args(args, namespace)
         self._mixing = True
         try:
-            return self.parse_known_intermixed_args(args, namespace)
+            found, rest = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._mixing = False
+        if rest:  # else the whole program's usage would be shown
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
 
 
 def arguments(declared: type) -> list[Argument]:
@@ -113,7 +116,7 @@ def _shape(one: Argument) -> dict[str, Any]:
 
 
 def _add_switch(parser: argparse.ArgumentParser, one: Argument) -> None:
-    pair = parser.add_mutually_exclusive_group(required=one.required)
+    pair = parser.add_mutually_exclusive_group()  # that one is required is told with all else that is missing
     dest = _OPTION + one.name
     pair.add_argument(
         f"--{one.flag}", dest=dest, nargs="?", const=True, type=_truth, metavar="true|false", help="true where nothing is said"
@@ -135,6 +138,7 @@ def _help(one: Argument) -> str:
 
 def _argument(field: "dataclasses.Field[Any]", hint: Any) -> Argument:
     kind, choices, many, meaning = _read(hint)
+    meaning = field.metadata.get("meaning", meaning)
     required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     default: Any = None
     if field.default_factory is not dataclasses.MISSING:

@@ -18,6 +18,7 @@ from agent.contract.typed import build, plain
 from agent.rules.fleet import BoothPicture, Fleet
 from agent.rules.hours import is_open
 from agent.system.broker import BrokerAddress
+from agent.ticket.phone_codes import phone_code
 
 _NEWEST: Final = 10  # commands
 _WORST_FIRST: Final = ("fault", "warning")
@@ -25,11 +26,12 @@ _WORST_FIRST: Final = ("fault", "warning")
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing that is wrong. `seen`: it stands in the booth's health now; `alarm`: it has been told as an alarm. Text, part and
+    """One thing that is wrong. `phone_code`: what the booth's ticket has for it, such as "P12". `seen`: it stands in the booth's health now; `alarm`: it has been told as an alarm. Text, part and
     what was tried are the alarm's, and None where there is none yet."""
 
     peripheral: str
     code: str
+    phone_code: str | None
     severity: str
     fix_by: str
     since: str
@@ -47,7 +49,9 @@ class Trouble:
 @dataclass(frozen=True)
 class Answer:
     """`current`: the booth is there; else all of it is what it said last. `open`: whether its opening hours say so now.
-    `maintenance`: somebody works at it; `maintenance_until` where the command that began it still tells."""
+    `maintenance`: somebody works at it; `maintenance_until` where the command that began it still tells. `commands`: the newest of
+    the `commands_known`. `commands`: the newest of
+    the `commands_known`."""
 
     area: str
     booth: str
@@ -65,6 +69,8 @@ class Answer:
     unknown: list[str]
     checked: dict[str, str | None]
     commands: list[dict[str, Any]] = field(default_factory=list)
+    commands_known: int = 0
+    commands_known: int = 0
 
 
 def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]", json_option: argparse.ArgumentParser) -> None:
@@ -127,6 +133,8 @@ def answer(booth: BoothPicture, commands: Any) -> Answer:
         unknown=sorted(name for name, health in booth.health.items() if health["status"] == "unknown"),
         checked={name: booth.health[name]["checked_at"] for name in sorted(booth.health)},
         commands=[plain(status) for status in newest[:_NEWEST]],
+        commands_known=len(newest),
+        commands_known=len(newest),
     )
 
 
@@ -151,16 +159,18 @@ def _troubles(booth: BoothPicture) -> Iterator[Trouble]:
         health = booth.health.get(name, {})
         if said["severity"] not in _WORST_FIRST:
             continue
+        runbook = alarm["runbook"] if alarm else f"{health['kind']}/{code}"
         yield Trouble(
             peripheral=name,
             code=code,
+            phone_code=phone_code(health.get("kind") or runbook.partition("/")[0], code),
             severity=said["severity"],
             fix_by=said["fix_by"],
             since=said["since"],
             seen=finding is not None,
             alarm=alarm is not None,
             detail=finding["detail"] if finding else {},
-            runbook=alarm["runbook"] if alarm else f"{health['kind']}/{code}",
+            runbook=runbook,
             services=alarm["services"] if alarm else None,
             tried=alarm["tried"] if alarm else None,
             part=alarm["part"] if alarm else None,

@@ -23,7 +23,9 @@ def page(said: Mapping[str, Any], now: datetime) -> str:
     blocks = ["\n".join(_head(said, now))]
     blocks += ["\n".join(_trouble(number, one, now)) for number, one in enumerate(said["wrong"], 1)]
     if said["commands"]:
-        blocks.append("last commands\n" + columns(list(_commands(said["commands"]))))
+        shown, known = len(said["commands"]), said["commands_known"]
+        title = "last commands" if shown == known else f"last {shown} of {known} commands"
+        blocks.append(title + "\n" + columns(list(_commands(said["commands"]))))
     return "\n\n".join(blocks)
 
 
@@ -42,7 +44,7 @@ def _head(said: Mapping[str, Any], now: datetime) -> Iterator[str]:
         yield "Nothing is known of its devices."
     else:
         yield "Nothing is wrong." if said["current"] else "Nothing was wrong when it spoke last."
-        yield printable(f"Looked at last: {', '.join(_checked(said['checked'], now))}", 2000)
+        yield printable(f"Last report: {', '.join(_checked(said['checked'], now))}", 2000)
     if said["unknown"]:
         yield printable(f"Not known: {', '.join(said['unknown'])} (not asked yet, or the answer is too old)", _LINE)
     if said["clock"] == "unsynced" and said["current"]:
@@ -77,7 +79,7 @@ def _trouble(number: int, one: Mapping[str, Any], now: datetime) -> Iterator[str
     text = one["text"]
     rows = [
         ("what", text["en"] if text else None),
-        ("phone", f"« {text['fr']} »" if text else None),
+        ("phone", " ".join(filter(None, (one["phone_code"], f"« {text['fr']} »" if text else None)))),
         ("who", _WHO.get(one["fix_by"], one["fix_by"])),
         ("detail", ", ".join(f"{key} {value}" for key, value in one["detail"].items())),
         ("services", None if one["services"] is None else ", ".join(one["services"]) or "none is affected"),

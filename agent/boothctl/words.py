@@ -1,6 +1,8 @@
 """What is written on the command line: a booth, an area, an audience, a time."""
 
 import argparse
+import math
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +15,14 @@ from agent.contract.words import Area, BoothId
 from agent.documents.trust import Use
 
 USES: Final[tuple[Use, ...]] = get_args(Use)
+# What a booth calls its peripherals where nobody named one otherwise: by their kinds.
+USUAL_NAMES: Final = (
+    "audio", "board", "booth", "camera", "document-printer", "kiosk", "network", "receipt-printer", "scanner",
+)  # fmt: skip
+# What a booth calls its peripherals where nobody named one otherwise: by their kinds.
+USUAL_NAMES: Final = (
+    "audio", "board", "booth", "camera", "document-printer", "kiosk", "network", "receipt-printer", "scanner",
+)  # fmt: skip
 
 
 def area(text: str) -> str:
@@ -29,6 +39,28 @@ def _of_type(type_: Any, text: str) -> str:
         return str(build(type_, text))
     except Invalid as error:
         raise argparse.ArgumentTypeError(error.problems[0].message) from error
+
+
+def seconds(text: str) -> float:
+    """How long something may take."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError("write a number of seconds, 0 or more")
+    return value
+
+
+def seconds(text: str) -> float:
+    """How long something may take."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError("write a number of seconds, 0 or more")
+    return value
 
 
 def uses(text: str) -> list[Use]:

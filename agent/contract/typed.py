@@ -77,7 +77,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Length:
-    """A text or list of at most `most` characters or entries."""
+    """A text, list or table of at most `most` characters or entries."""
 
     most: int
 
@@ -85,7 +85,7 @@ class Length:
         return None if len(value) <= self.most else f"at most {self.most} long (here: {len(value)})"
 
     def schema(self) -> Json:
-        return {"maxLength": self.most, "maxItems": self.most}
+        return dict.fromkeys(_LIMIT_OF, self.most)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def schema(type_: Any) -> Json:
     if origin is Annotated:
         merged = schema(args[0])
         for constraint in args[1:]:
-            merged |= constraint.schema()
+            kind = merged.get("type")  # None of a union
+            merged |= {key: value for key, value in constraint.schema().items() if _LIMIT_OF.get(key) in (None, kind) or not kind}
         return merged
     if origin is Literal:
         return {"enum": list(args)}
@@ -172,6 +173,8 @@ _PRIMITIVE_SCHEMAS: dict[Any, Json] = {
     object: {},
     Any: {},
 }
+_LIMIT_OF = {"maxLength": "string", "maxItems": "array", "maxProperties": "object"}
+_LIMIT_OF = {"maxLength": "string", "maxItems": "array", "maxProperties": "object"}
 _ENTRIES: dict[Any, Any] = {list: list | tuple, tuple: list | tuple, dict: Mapping}
 _FLOAT_END = 10**308  # integers from here on may be no float
 _WRITE_A = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}

@@ -15,6 +15,7 @@ from agent.devices.receipt_line import Gone, ReceiptLine, printed
 # The page that a whole document is printed in: the first of them that the model has. CP1252 has every letter of French, the
 # euro and typographic quotes; CP858 lacks the quotes and œ, which are spelled then; the last ones lack the euro, too.
 PAGES: Final = ("CP1252", "ISO_8859-15", "CP858", "CP850", "CP437")
+_LIKELY: Final = ("CP1252", "CP858", "ISO_8859-15", "CP850")  # what a printer sold in France has: an installer reads these first
 SAMPLE: Final = "ÀÂÇÉÈÊËÎÏÔŒÙÛ àâçéèêëîïôœùûü « “œuf” » d’été… – 3 €"
 
 _RESET: Final = b"\x1b@"
@@ -81,7 +82,7 @@ def _print(printer: Any, paragraphs: list[dict[str, Any]], page: str) -> None:
     columns = min(WIDE, printer.profile.get_columns("a"))
     printer.magic.force_encoding(page)
     style = "plain"
-    for styled, text in laid_out(paragraphs, columns, lambda letter: printer.magic.encoder.can_encode(page, letter)):
+    for styled, text in laid_out(paragraphs, columns, _has(printer, page)):
         if styled != style:
             printer._raw(_STYLES[styled])  # noqa: SLF001
             style = styled
@@ -91,13 +92,21 @@ def _print(printer: Any, paragraphs: list[dict[str, Any]], page: str) -> None:
 
 
 def _print_code_pages(printer: Any) -> None:
-    """For the installer: the page whose line reads well is the one."""
+    """For the installer: the page whose line reads well is the one. Letters are spelled as in a document, so that a page is not
+    taken for a wrong one because of an œ."""
     columns = min(WIDE, printer.profile.get_columns("a"))
-    for page, number in sorted(_pages(printer).items(), key=lambda item: int(item[1])):
+    pages = {page: int(number) for page, number in _pages(printer).items() if _has(printer, page)("é")}
+    rank = {page: place for place, page in enumerate(_LIKELY)}
+    for page in sorted(pages, key=lambda page: (rank.get(page, len(rank)), pages[page])):
         printer.magic.force_encoding(page)
-        sample = {"text": f"{page} ({number}): {SAMPLE}", "style": "plain", "hang": 2}
-        for _, text in laid_out([sample], columns, lambda _: True):  # what this page lacks shows as a question mark
+        sample = {"text": f"{page} ({pages[page]}): {SAMPLE}", "style": "plain", "hang": 2}
+        for _, text in laid_out([sample], columns, _has(printer, page)):
             printer.text(f"{text}\n")
+
+
+def _has(printer: Any, page: str) -> Callable[[str], bool]:
+    """Whether a code page has a letter."""
+    return lambda letter: bool(printer.magic.encoder.can_encode(page, letter))
 
 
 def _pages(printer: Any) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from agent.diagnostics.allowed import form, text
 
 _OURS: Final = re.compile(
-    r"booth-(agent|light|button|pages|session|retry@|acts|act-[a-z-]{3,24}@?|lockdown-[a-z]{3,12}@?)"
+    # Not booth-act-wipe-session: it runs when a session ends, and would tell when.
+    r"booth-(agent|light|button|pages|session|retry@|acts|act-(?!wipe)[a-z-]{3,24}@?|lockdown-[a-z]{3,12}@?)"
     r"\.(service|socket|timer|path|slice)"
 )
 _RELATED: Final = frozenset({

@@ -5,13 +5,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from agent.contract.command import Reason, SignedRequest
+from agent.contract.documents import Refusal
+from agent.contract.envelope import open_envelope
 from agent.contract.typed import build
 from agent.engine.configure import Verifier
 
 CODE_GOOD_S: Final = 600.0
-_WRONG_CODES: Final = 5  # then the code is void: a ticket is printed soon, and a code is not to be guessed
+_CODES: Final = 4  # more than tickets are printed for commands in that time
 _LETTERS: Final = "ACDEFGHJKLMNPQRTUVWXY34679"  # none that is taken for another when it is read aloud, or in bad light
-_CODE_LENGTH: Final = 8  # 26^8: with five attempts in ten minutes, nobody guesses it
+_CODE_LENGTH: Final = 8  # 26^8 of them: at 50 requests a second for ten minutes, one guess in a million would find one
 _WAITING: Final = 8  # signed requests; each takes a process
 
 
@@ -24,57 +26,59 @@ class Unauthorised(Exception):
 
 
 class TicketCode:
-    """The code that the last ticket shows: good for ten minutes and one command. It is in memory only."""
+    """The codes that the last tickets show: each good for ten minutes and one command. They are in memory only.
+
+    Anybody may ask for a ticket, and anybody may guess: neither takes a code away from whoever holds it.
+    """
 
     def __init__(self, mono_s: Callable[[], float], random: Callable[[int], bytes]) -> None:
         self._mono_s = mono_s
         self._random = random
-        self._code: str | None = None
-        self._printed_s = 0.0
-        self._wrong = 0
+        self._until_s: dict[str, float] = {}
 
     def new(self) -> str:
-        """Another one, for a ticket that is about to be printed. The one before is void."""
+        """Another one, for a ticket that is about to be printed."""
         letters: list[str] = []
         while len(letters) < _CODE_LENGTH:
             letters += [_LETTERS[byte % len(_LETTERS)] for byte in self._random(16) if byte < 256 - 256 % len(_LETTERS)]
-        self._code, self._printed_s, self._wrong = "".join(letters[:_CODE_LENGTH]), self._mono_s(), 0
-        return self._code
+        code = "".join(letters[:_CODE_LENGTH])
+        self._until_s[code] = self._mono_s() + CODE_GOOD_S
+        while len(self._until_s) > _CODES:
+            del self._until_s[next(iter(self._until_s))]
+        return code
 
-    def fits(self, code: str) -> bool:
-        """Whether it is the code; a wrong one counts against it. Small letters, spaces and dashes do not matter."""
-        if self._code is None or self._mono_s() - self._printed_s > CODE_GOOD_S:
-            return False
-        typed = "".join(letter for letter in code.upper() if letter not in " -")
-        if typed == self._code:
-            return True
-        self._wrong += 1
-        if self._wrong >= _WRONG_CODES:
-            self._code = None
-        return False
-
-    def used(self) -> None:
-        self._code = None
+    def fits(self, typed: str) -> bool:
+        """Whether it is one of them. Small letters, spaces and dashes do not matter."""
+        return self._mono_s() <= self._until_s.get(_plain(typed), 0.0)
 
     def withdraw(self, code: str) -> None:
-        """Its ticket did not come out: it is nobody's. Another one since then stays good."""
-        if self._code == code:
-            self._code = None
+        """It was used, or its ticket did not come out and is nobody's."""
+        self._until_s.pop(_plain(code), None)
+
+
+def _plain(code: str) -> str:
+    return "".join(letter for letter in code.upper() if letter not in " -")
 
 
 class Authority:
     """Judges signed requests, one at a time."""
 
-    def __init__(self, verifier: Verifier, places: dict[str, str], booth: str, wall: Callable[[], str]) -> None:
+    def __init__(
+        self, verifier: Verifier, places: dict[str, str], booth: str, wall: Callable[[], str],
+        known_keys: Callable[[], frozenset[str]],
+    ) -> None:  # fmt: skip
+        """`known_keys`: the ids of those that may sign commands, as `trust.json` says; nothing of it is believed for that."""
         self._verifier = verifier
         self._places = places
         self._booth = booth
         self._wall = wall
+        self._known_keys = known_keys
         self._turn = asyncio.Lock()
         self._waiting = 0
 
     async def judge(self, verb: str, envelope: bytes) -> SignedRequest:
         """The request inside. Raises Unauthorised."""
+        self._look(envelope)
         if self._waiting >= _WAITING:
             raise Unauthorised("rate-limited", "too many signed commands at once: send it again in a moment")
         self._waiting += 1
@@ -90,6 +94,15 @@ class Authority:
             first = answer["errors"][0]
             raise Unauthorised(cast("Reason", first["code"]), _told(first))
         return build(SignedRequest, answer["request"])
+
+    def _look(self, message: bytes) -> None:
+        """What names no key of ours is not worth a process: junk must not keep a technician waiting."""
+        try:
+            envelope = open_envelope(message)
+        except Refusal as refusal:
+            raise Unauthorised(refusal.code, refusal.message) from refusal
+        if self._known_keys().isdisjoint(id_ for id_, _ in envelope.signatures):
+            raise Unauthorised("untrusted-key", "no key that signed it may sign commands for this booth: see its trust.json")
 
 
 def _told(error: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from agent.contract.words import printable
 from agent.engine.authority import Authority, TicketCode, Unauthorised
 from agent.engine.kept_commands import KeptCommands, Record
 from agent.engine.publish import Publisher
-from agent.engine.rate import Rate
+from agent.engine.rate import Budget, Rate
 from agent.engine.refusals import Refusals
 from agent.engine.statuses import Memory, Refused, Reply, Statuses, arguments_of, problems, reply_to, says
 from agent.engine.under_way import UnderWay
@@ -72,13 +72,19 @@ class Commander:
         self._statuses = Statuses(address, publisher, memory, moment.wall)
         self._kept = KeptCommands(memory.save, moment.wall_s, lambda forgotten: self._statuses.forget(forgotten.status))
         self._under_way = UnderWay(verbs, controls, session, self._kept, self._statuses, boot_id, record)
+        self._budget = Budget()
         self._rate = Rate(lambda dropped: record("command", "rate-limited", {"dropped": dropped}))
 
     def remember(self, state: Mapping[str, Any]) -> None:
         """What was taken before the restart."""
         self._kept.load(state)
-        for record in list(self._kept):
-            self._statuses.say(self._under_way.after_restart(record).status)
+        for record in [self._under_way.after_restart(record) for record in list(self._kept)]:
+            self._statuses.say(record.status)
+        self._kept.prune()
+
+    def connected(self) -> None:
+        """A new connection is about to be told everything again: what is a day old is not."""
+        self._kept.prune()
 
     def request(self, topic: Topic, message: Incoming) -> None:
         """A request arrived."""
@@ -89,10 +95,9 @@ class Commander:
             data = decode_object(message.payload, MAX_REQUEST_BYTES) if message.payload else {}
         except BadJson as error:
             reason: Reason = "too-large" if isinstance(error, TooLarge) else "bad-args"
-            known = self._verbs.get(verb)
-            self._refuse(
-                verb, Request(), reply, Refused("not-signed" if known and known.technician else reason, says(str(error)))
-            )
+            if verb in self._verbs and self._verbs[verb].technician:
+                reason = "not-signed"
+            self._refuse(verb, Request(), reply, Refused(reason, says(str(error))), believed=False)
             return
         if data.keys() >= _ENVELOPE_KEYS:
             self._under_way.do_beside(self._take_signed(verb, message, reply))
@@ -112,19 +117,20 @@ class Commander:
             request = build(Request, data, unknown="ignore")
         except Invalid as error:
             request, problem = _what_is_readable(data), error
-        if self._say_again(request.id, reply):
+        by_code = name in self._verbs and self._verbs[name].technician
+        if self._say_again(request.id, reply, signed=by_code):
             return
-        verb = self._verbs.get(name)
         try:
-            if verb is not None and verb.technician:
+            if by_code:
                 self._check_code(request)
+            verb = self._known(name, retained=retained)
         except Refused as refused:
-            self._refuse(name, request, reply, refused, keep=False)
+            self._refuse(name, request, reply, refused, believed=False)
             return
         try:
-            self._admit(self._known(name, retained=retained), request, reply, problem=problem)
+            self._admit(verb, request, reply, problem=problem, by_code=by_code)
         except Refused as refused:
-            self._refuse(name, request, reply, refused)
+            self._refuse(name, request, reply, refused, signed=by_code)
 
     def _check_code(self, request: Request) -> None:
         """Proof of standing in front of the booth. Its use is noted where the command is taken."""
@@ -139,26 +145,31 @@ class Commander:
             signed = await self._authority.judge(name, message.payload)
         except Unauthorised as error:
             self._refusals.record("command", error.reason, {"verb": name, "message": printable(str(error), 200)})
-            self._refuse(name, self._claimed(message.payload), reply, Refused(error.reason, says(str(error))), keep=False)
+            self._refuse(name, self._claimed(message.payload), reply, Refused(error.reason, says(str(error))), believed=False)
             return
         request = Request(signed.id, signed.args, signed.wait_s, signed.issued_at, signed.expires_at, signed.by)
-        if self._say_again(signed.id, reply):
+        if self._say_again(signed.id, reply, signed=True):
             return
         try:
-            self._admit(self._known(name, retained=message.retained), request, reply, signed=True)
+            verb = self._known(name, retained=message.retained)
         except Refused as refused:
-            self._refuse(name, request, reply, refused)
+            self._refuse(name, request, reply, refused, believed=False)
+            return
+        try:
+            self._admit(verb, request, reply, signed=True)
+        except Refused as refused:
+            self._refuse(name, request, reply, refused, signed=True)
 
     def _claimed(self, envelope: bytes) -> Request:
         """What a request that is not believed calls itself, so that its sender hears of it; or nothing."""
         with contextlib.suppress(Refusal, BadJson):
             request = _what_is_readable(decode_object(open_envelope(envelope).payload, MAX_REQUEST_BYTES))
-            if request.id is None or self._kept.get(request.id) is None:
+            if request.id is None or all(self._kept.get(request.id, signed=signed) is None for signed in (True, False)):
                 return request
         return Request()
 
-    def _say_again(self, id_: str | None, reply: Reply) -> bool:
-        known = None if id_ is None else self._kept.get(id_)
+    def _say_again(self, id_: str | None, reply: Reply, *, signed: bool) -> bool:
+        known = None if id_ is None else self._kept.get(id_, signed=signed)
         if known is not None:
             self._statuses.say(known.status, reply)
         return known is not None
@@ -173,7 +184,8 @@ class Commander:
     # --- whether it is done ---
 
     def _admit(
-        self, verb: Verb, request: Request, reply: Reply, *, signed: bool = False, problem: Invalid | None = None
+        self, verb: Verb, request: Request, reply: Reply, *, signed: bool = False, by_code: bool = False,
+        problem: Invalid | None = None,
     ) -> None:  # fmt: skip
         """Raises Refused. `problem`: what is wrong with the request itself."""
         if problem is not None:
@@ -184,15 +196,18 @@ class Commander:
         if verb.limit is not None and self._kept.started_within(verb.name, verb.limit.within_s) >= verb.limit.times:
             raise Refused("rate-limited", says(f"at most {verb.limit.times} within {verb.limit.within_s:g} s"))
         waits = self._under_way.has_to_wait(verb, request.wait_s)
-        if verb.technician and not signed:
-            self._code.used()
+        if not (signed or by_code) and not self._budget.takes():
+            raise Refused("rate-limited", says("too many commands that nobody signed: send it again in a moment"))
+        if by_code and request.code is not None:
+            self._code.withdraw(request.code)
         if verb.limit is not None:
             self._kept.count(verb.name, verb.limit.within_s)
         id_ = request.id or _new_id()
         states: tuple[CommandState, ...] = ("received", "accepted", "waiting") if waits else ("received", "accepted")
         said = [self._statuses.make(id_, verb.name, state, by=request.by) for state in states]
-        self._kept.put(Record(said[-1], request.args, now_s, expires_s if verb.technician else now_s, self._boot_id))
-        self._under_way.begin(verb, args, said, reply, min(request.wait_s, expires_s - now_s))
+        record = Record(said[-1], request.args, now_s, expires_s, self._boot_id, signed or by_code)
+        self._kept.put(record)
+        self._under_way.begin(verb, args, record, said, reply, request.wait_s, expires_s - now_s)
 
     def _check_times(self, request: Request, now_s: float, *, signed: bool) -> float:
         """When it is no longer good, by the wall clock."""
@@ -222,13 +237,20 @@ class Commander:
                 raise Refused("not-supported", says(f"{name} cannot do that; here it is for {', '.join(able)}"))
         return args
 
-    def _refuse(self, verb: str, request: Request, reply: Reply, refused: Refused, *, keep: bool = True) -> None:
-        """`keep` false: of somebody who is not known to be who she says. An id must not be taken from the one whose it is."""
+    def _refuse(
+        self, verb: str, request: Request, reply: Reply, refused: Refused, *, believed: bool = True, signed: bool = False
+    ) -> None:  # fmt: skip
+        """`believed` false: it is said once, and forgotten; nobody may take an id from the one whose it is, or have us remember
+        what anybody may send. `signed`: a technician takes it as said, so it stays refused, over a restart too."""
         id_ = request.id or _new_id()
         status = self._statuses.make(id_, verb, refused.state, refused.reason, refused.result, request.by)
+        if not believed:
+            self._statuses.say_once(status, reply)
+            return
         now_s = self._moment.wall_s()
-        if keep:
-            self._kept.put_refused(Record(status, {}, now_s, now_s, self._boot_id))
+        good_until_s = now_s if request.expires_at is None else _seconds(request.expires_at)
+        record = Record(status, {}, now_s, good_until_s, self._boot_id, signed)
+        (self._kept.put if signed else self._kept.put_refused)(record)
         self._statuses.say(status, reply)
 
 

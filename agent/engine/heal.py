@@ -177,6 +177,10 @@ class Healer:
             await asyncio.sleep(_HER_TURN_S)
         return Tended(tuple(tried), None)
 
+    def alone(self) -> asyncio.Lock:
+        """Hold it while root does something that no remedy may run beside."""
+        return self._turn
+
     async def tidy(self, watch: Watch, chore: Chore) -> str | None:
         """What a command asks for: a chore, now. None, or why it was not done."""
         async with self._turn, watch.held(chore.deadline_s):

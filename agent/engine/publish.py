@@ -146,11 +146,16 @@ class Publisher:
         self._image[topic] = _Retained(payload, PUBLISHED[kind], None)
         if not self._link.connected:
             return
-        if len(self._once) == _ONCE:  # too many wait: of this topic, only what is newest
-            self._once = deque((item for item in self._once if item.topic != topic), maxlen=_ONCE)
-            self._dirty[topic] = None
+        if len(self._once) == _ONCE or self._is_denied(topic, asyncio.get_running_loop().time()):
+            self._newest_alone(topic)
         else:
             self.send_once(kind, topic, payload)
+
+    def _newest_alone(self, topic: str) -> None:
+        """Too many wait, or nothing of it goes out now: of this topic, only what is newest will."""
+        self._once = deque((item for item in self._once if item.topic != topic), maxlen=_ONCE)
+        if topic in self._image:
+            self._dirty[topic] = None
 
     def forget(self, topic: str) -> None:
         """It is said no more; what the broker has of it expires there."""
@@ -159,7 +164,7 @@ class Publisher:
 
     def reply(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
         """Answer somebody at a topic of her own choice, once. Where the broker refuses that, it is no trouble of the booth's."""
-        if self._link.connected and not topic.startswith(self._address.prefix):
+        if self._link.connected and len(self._once) < _ONCE and not topic.startswith(self._address.prefix):
             self._once.append(Message(topic, payload, correlation=correlation))
             self.pump()
 
@@ -168,6 +173,8 @@ class Publisher:
         if not self._link.connected:
             return False
         message = PUBLISHED[kind]
+        if len(self._once) == _ONCE:
+            self._newest_alone(self._once[0].topic)
         self._once.append(Message(topic, payload, message.qos, message.retained, expiry_s(message, self.heartbeat_s)))
         self.pump()
         return True

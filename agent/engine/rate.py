@@ -6,6 +6,27 @@ from typing import Final
 
 PER_S: Final = 50
 _SAY_EVERY_S: Final = 60.0
+_AT_ONCE: Final = 60.0
+_THEN_A_SECOND: Final = 2.0
+
+
+class Budget:
+    """What nobody signed, all verbs together: so many at once, and then so many a second. Each one costs the card some writes."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._left = _AT_ONCE
+        self._counted_s = self._loop.time()
+
+    def takes(self) -> bool:
+        """Whether one more may be done now."""
+        now_s = self._loop.time()
+        self._left = min(_AT_ONCE, self._left + (now_s - self._counted_s) * _THEN_A_SECOND)
+        self._counted_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Rate:

@@ -196,6 +196,10 @@ class Reporter:
         if news or changes or self._clock_word() != self._said_clock:
             self._refresh()
 
+    def looked_at(self, name: str) -> None:
+        """Somebody had it looked at: when that was is news, whatever it showed."""
+        self._say_health(self._watches[name])
+
     def tended(self, name: str) -> None:
         """A remedy for this peripheral began or ended."""
         self._say_health(self._watches[name])

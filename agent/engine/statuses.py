@@ -66,19 +66,24 @@ class Statuses:
     def say(self, status: CommandStatus, reply: Reply = Reply()) -> None:
         payload = encode(plain(status))
         self._publisher.follow("cmd-status", self._topic(status), payload)
-        if reply.topic is not None:
-            self._publisher.reply(reply.topic, payload, reply.correlation)
+        self._reply(payload, reply)
+
+    def say_once(self, status: CommandStatus, reply: Reply) -> None:
+        """One that is not said again at the next connection, nor remembered."""
+        payload = encode(plain(status))
+        self._publisher.send_once("cmd-status", self._topic(status), payload)
+        self._reply(payload, reply)
 
     async def stored(self) -> bool:
         """Wait until everything so far is on disk; False where it is not in time: the booth goes on without its memory."""
         return await self._memory.flushed(_STORED_WITHIN_S)
 
-    async def say_stored(self, status: CommandStatus, reply: Reply) -> None:
-        await self.stored()
-        self.say(status, reply)
-
     def forget(self, status: CommandStatus) -> None:
         self._publisher.forget(self._topic(status))
+
+    def _reply(self, payload: bytes, reply: Reply) -> None:
+        if reply.topic is not None:
+            self._publisher.reply(reply.topic, payload, reply.correlation)
 
     def _topic(self, status: CommandStatus) -> str:
         return self._address.command_status(status.verb, status.id)

@@ -13,7 +13,7 @@ from agent.contract.event import EventClass
 TOLD: Final = "session-taken-over"
 CLOSED: Final = "connection-lost"
 _SHORT_S: Final = 60.0
-_IN_A_ROW: Final = 3
+_IN_A_ROW: Final = 5
 _SHOWN_S: Final = 1800.0
 _EVENT_EVERY_S: Final = 600.0  # two clients put each other out for as long as both are there
 
@@ -45,6 +45,10 @@ class Takeovers:
         self._short = self._short + 1 if short and reason == CLOSED else 0
         if reason == TOLD or self._short >= _IN_A_ROW:
             self._notice(now_s, told=reason == TOLD)
+
+    def link_lost(self) -> None:
+        """What ends connections now is the network."""
+        self._short = 0
 
     def close(self) -> None:
         if self._timer is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from agent.contract.command import CommandState, CommandStatus, Reason
@@ -16,20 +16,25 @@ from agent.verbs.declaration import Asked, Controls, NotDone, Verb
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S: Final = 1.0  # nothing announces a session's end
-_AT_ONCE: Final = 8
+_OWN_CHECK_S: Final = 30.0  # a check or a remedy of our own may have the session lock for so long
+_AT_ONCE: Final = 8  # of anybody's; a technician's are not counted: she must be able to cancel them
 _PROGRESS_EVERY_S: Final = 0.5
 
 
 @dataclass
 class _Errand:
-    """One command on its way. `until_s`: so long it may wait, on the loop's clock."""
+    """One command on its way. `said`: how many of its `states` were published. `waits_until_s` and `good_until_s`, on the loop's
+    clock: so long it may wait for a citizen, and be begun at all."""
 
     verb: Verb
     args: Any
-    id: str
+    record: Record
     reply: Reply
-    until_s: float
-    task: "asyncio.Task[None] | None" = None
+    waits_until_s: float
+    good_until_s: float
+    states: list[CommandStatus]
+    said: int = 0
+    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
 
 class UnderWay:
@@ -58,27 +63,30 @@ class UnderWay:
 
     def has_to_wait(self, verb: Verb, wait_s: int) -> bool:
         """Whether it has to wait for its turn. Raises Refused where it may not."""
-        if len(self._errands) >= _AT_ONCE:
+        if not verb.technician and sum(not errand.verb.technician for errand in self._errands.values()) >= _AT_ONCE:
             raise Refused("busy", says(f"{_AT_ONCE} commands are under way"))
         if not verb.idle_only:
             return False
-        if self._idle_turn.locked():
+        if any(errand.verb.idle_only for errand in self._errands.values()):
             if wait_s == 0:
                 raise Refused("busy", says("another command that needs the booth idle is under way: wait_s lets this one wait"))
             return True
-        if self._session.held():
+        if not self._session.ours and self._session.held():
             if wait_s == 0:
                 raise Refused("session-active", says("a citizen uses the booth: wait_s lets it wait for the end"))
             return True
         return False
 
-    def begin(self, verb: Verb, args: Any, said: list[CommandStatus], reply: Reply, wait_s: float) -> None:
-        """`said`: the states that it has reached, kept already and not yet published."""
+    def begin(
+        self, verb: Verb, args: Any, record: Record, states: list[CommandStatus], reply: Reply, wait_s: float, good_for_s: float
+    ) -> None:
+        """`states`: those that it has reached, kept already and not yet published."""
         loop = asyncio.get_running_loop()
-        errand = _Errand(verb, args, said[0].id, reply, loop.time() + wait_s)
-        self._errands[errand.id] = errand
-        errand.task = loop.create_task(self._see_through(errand, said))
-        errand.task.add_done_callback(lambda _: self._errands.pop(errand.id, None))
+        now_s = loop.time()
+        errand = _Errand(verb, args, record, reply, now_s + wait_s, now_s + good_for_s, states)
+        self._errands[record.key] = errand
+        errand.task = loop.create_task(self._see_through(errand))
+        errand.task.add_done_callback(lambda _: self._errands.pop(record.key, None))
 
     def after_restart(self, record: Record) -> Record:
         """What was under way is over: interrupted, or done by the restart itself."""
@@ -89,9 +97,9 @@ class UnderWay:
         if verb is not None and verb.after_restart is not None and status.state == "executing":
             done = verb.after_restart(record.args, record.boot_id == self._boot_id)
         if done:
-            return self._kept.moved(status.id, self._statuses.after(status, "succeeded"))
+            return self._kept.moved(record, self._statuses.after(status, "succeeded"))
         why = says("the agent was started anew in the middle of it")
-        return self._kept.moved(status.id, self._statuses.after(status, "failed", "interrupted", why))
+        return self._kept.moved(record, self._statuses.after(status, "failed", "interrupted", why))
 
     def close(self) -> None:
         """What is under way stays as it is kept, and is looked at when the agent starts again."""
@@ -107,52 +115,66 @@ class UnderWay:
 
     # --- from its first state to its last ---
 
-    async def _see_through(self, errand: _Errand, said: list[CommandStatus]) -> None:
-        stored = await self._statuses.stored()
-        for status in said:
-            self._statuses.say(status, errand.reply)
+    async def _see_through(self, errand: _Errand) -> None:
         try:
-            if errand.verb.technician and not stored:  # what is not remembered could be sent again after a restart
-                await self._end(errand, "failed", None, says("the memory card takes nothing: no signed command is done"))
-            elif errand.verb.idle_only:
-                await self._when_idle(errand)
-            else:
-                await self._execute(errand)
+            await (self._when_idle(errand) if errand.verb.idle_only else self._execute(errand))
         except Refused as refused:
             await self._end(errand, refused.state, refused.reason, refused.result)
 
     async def _when_idle(self, errand: _Errand) -> None:
         loop = asyncio.get_running_loop()
+        own_until_s = loop.time() + _OWN_CHECK_S
         while True:
+            why: Reason = "busy"
             if not self._idle_turn.locked():
                 async with self._idle_turn:
-                    if errand.verb.takes_turns:
-                        if not self._session.held():
-                            return await self._execute(errand)
-                    else:
-                        with self._session.taken() as ours:
-                            if ours:
-                                return await self._execute(errand)
-            if loop.time() >= errand.until_s:
-                raise Refused("session-active", says("a citizen used the booth for as long as it might wait"))
-            self._now_waiting(errand)
-            await asyncio.sleep(min(_LOOK_AGAIN_S, max(0.05, errand.until_s - loop.time())))
+                    # A hold of our own is not joined: the two together could be longer than a citizen is kept waiting.
+                    if not self._session.ours:
+                        if await self._executed(errand):
+                            return
+                        why = "session-active"
+            now_s = loop.time()
+            if now_s >= errand.good_until_s:
+                raise Refused(None, says("it was no longer good when its turn came"), "expired")
+            if now_s >= max(errand.waits_until_s, own_until_s if why == "busy" else 0.0):
+                in_the_way = "a citizen used the booth" if why == "session-active" else "something else was under way"
+                raise Refused(why, says(f"{in_the_way} for as long as it might wait"))
+            await self._wait(errand)
 
-    def _now_waiting(self, errand: _Errand) -> None:
-        """A citizen came between its acceptance and its turn."""
-        status = self._newest(errand)
-        if status.state == "accepted":
-            self._statuses.say(self._kept.moved(errand.id, self._statuses.after(status, "waiting")).status, errand.reply)
+    async def _executed(self, errand: _Errand) -> bool:
+        """False where a citizen uses the booth."""
+        if errand.verb.takes_turns:
+            if self._session.held():
+                return False
+            await self._execute(errand)
+            return True
+        with self._session.taken() as ours:
+            if ours:
+                await self._execute(errand)
+            return ours
+
+    async def _wait(self, errand: _Errand) -> None:
+        if errand.record.status.state == "accepted":
+            self._reach(errand, "waiting")
+        await self._say(errand)
+        left_s = min(errand.good_until_s, errand.waits_until_s) - asyncio.get_running_loop().time()
+        await asyncio.sleep(min(_LOOK_AGAIN_S, max(0.1, left_s)))
 
     async def _execute(self, errand: _Errand) -> None:
-        executing = self._kept.moved(errand.id, self._statuses.after(self._newest(errand), "executing")).status
-        await self._statuses.say_stored(executing, errand.reply)
-        verb, asked = errand.verb, Asked(errand.id, self._progress_of(errand, executing), self.cancel)
+        self._reach(errand, "executing")
+        stored = await self._say(errand)
+        verb, executing = errand.verb, errand.record.status
+        if not stored and (verb.technician or verb.after_restart is not None):
+            # What is not remembered could be sent again after a restart, or be begun again by it.
+            why = says("the memory card takes nothing, and this is not done without a memory")
+            await self._end(errand, "failed", None, why)
+            return
         state: CommandState = "succeeded"
         reason: Reason | None = None
         result: Result | None = None
         try:
             async with asyncio.timeout(verb.deadline_s):
+                asked = Asked(executing.id, self._progress_of(errand, executing), self.cancel)
                 result = await verb.run(errand.args, self._controls, asked)
         except TimeoutError:
             state, result = "timed-out", says(f"not done in {verb.deadline_s:g} s")
@@ -176,33 +198,52 @@ class UnderWay:
         return heard
 
     async def _end(self, errand: _Errand, state: CommandState, reason: Reason | None, result: Result | None) -> None:
-        ended = self._kept.moved(errand.id, self._statuses.after(self._newest(errand), state, reason, result)).status
-        self._tell(errand.verb, ended)
-        await self._statuses.say_stored(ended, errand.reply)
+        self._reach(errand, state, reason, result)
+        self._tell(errand)
+        await self._say(errand)
 
-    def _tell(self, verb: Verb, ended: CommandStatus) -> None:
+    def _reach(
+        self, errand: _Errand, state: CommandState, reason: Reason | None = None, result: Result | None = None
+    ) -> None:  # fmt: skip
+        errand.record = self._kept.moved(errand.record, self._statuses.after(errand.record.status, state, reason, result))
+        errand.states.append(errand.record.status)
+
+    async def _say(self, errand: _Errand) -> bool:
+        """Every state that it has reached, in order, once they are on disk. False: they are not, and are said all the same."""
+        stored = await self._statuses.stored()
+        while errand.said < len(errand.states):
+            errand.said += 1
+            self._statuses.say(errand.states[errand.said - 1], errand.reply)
+        return stored
+
+    def _tell(self, errand: _Errand) -> None:
         """What only looks is not recorded: anybody may ask for it all day."""
-        if verb.technician or verb.idle_only:
+        ended = errand.record.status
+        if errand.verb.technician or errand.verb.idle_only:
             data = {"id": ended.id, "state": ended.state, "by": ended.by} | ({"reason": ended.reason} if ended.reason else {})
-            self._record("command", verb.name, data)
-
-    def _newest(self, errand: _Errand) -> CommandStatus:
-        record = self._kept.get(errand.id)
-        assert record is not None  # not forgotten before it is over
-        return record.status
+            self._record("command", errand.verb.name, data)
 
     # --- cancelled ---
 
     def cancel(self, id_: str) -> str | None:
         """End a command that waits, or that may be ended in the middle; the state that it is in then."""
-        record, errand = self._kept.get(id_), self._errands.get(id_)
-        if record is None:
-            return None
-        waits = record.status.state in ("received", "accepted", "waiting")
-        if record.over or errand is None or errand.task is None or not (waits or errand.verb.cancellable):
+        for signed in (True, False):
+            record = self._kept.get(id_, signed=signed)
+            if record is not None:
+                return self._cancel(record)
+        return None
+
+    def _cancel(self, record: Record) -> str:
+        errand = self._errands.get(record.key)
+        if record.over or errand is None or errand.task is None:
+            return record.status.state
+        if record.status.state == "executing" and not errand.verb.cancellable:
             return record.status.state
         errand.task.cancel()
-        ended = self._kept.moved(id_, self._statuses.after(record.status, "cancelled")).status
-        self._tell(errand.verb, ended)
-        self.do_beside(self._statuses.say_stored(ended, errand.reply))
+        self._reach(errand, "cancelled")
+        self._tell(errand)
+        self.do_beside(self._say_all(errand))
         return "cancelled"
+
+    async def _say_all(self, errand: _Errand) -> None:
+        await self._say(errand)

@@ -146,8 +146,10 @@ class Watch:
             if self._source is None:
                 return False
             expected_by_s = self._expected_by_s
-            reading, failed = await self._probe(self._source, active=active)
-            self._expected_by_s = max(expected_by_s, self._now().mono_s + _SLACK_S)
+            try:
+                reading, failed = await self._probe(self._source, active=active)
+            finally:  # also where nobody waits for it any more: the interval goes on
+                self._expected_by_s = max(expected_by_s, self._now().mono_s + _SLACK_S)
             if reading is None:
                 return False
             self._active_owed &= not active or failed

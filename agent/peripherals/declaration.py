@@ -190,7 +190,7 @@ def _common(noun: Text, *, pluggable: bool) -> tuple[FindingKind, ...]:
             "fault",
             "shopkeeper",
             Text(
-                f"{french} ne se signale plus : vérifiez la prise et le câble.",
+                f"La borne ne voit plus {noun.fr} : vérifiez la prise et le câble.",
                 f"{english} is not there: check plug and cable.",
             ),
         ),
@@ -204,7 +204,7 @@ def _common(noun: Text, *, pluggable: bool) -> tuple[FindingKind, ...]:
             "wedged",
             "fault",
             "technician",
-            Text(f"{french} ne répond plus au système.", f"{english} is stuck inside the kernel."),
+            Text(f"La borne n'arrive plus à utiliser {noun.fr}.", f"{english} is stuck inside the kernel."),
         ),
         FindingKind(
             "probe-failed",

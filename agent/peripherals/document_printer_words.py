@@ -31,7 +31,7 @@ FINDINGS: Final = (
     ),
     FindingKind(
         "media-empty", "fault", "shopkeeper",
-        Text("Plus de papier dans l'imprimante de documents.", "The document printer is out of paper."), part="paper A4",
+        Text("Il n'y a plus de papier dans l'imprimante de documents.", "The document printer is out of paper."), part="paper A4",
     ),
     FindingKind(
         "media-needed", "fault", "shopkeeper",
@@ -39,7 +39,7 @@ FINDINGS: Final = (
     ),
     FindingKind(
         "media-low", "warning", "shopkeeper",
-        Text("Bientôt plus de papier dans l'imprimante de documents.", "The document printer is low on paper."), part="paper A4",
+        Text("Il n'y a presque plus de papier dans l'imprimante de documents.", "The document printer is low on paper."), part="paper A4",
     ),
     FindingKind(
         "media-jam", "fault", "shopkeeper",
@@ -71,19 +71,19 @@ FINDINGS: Final = (
     ),
     FindingKind(
         "toner-low", "warning", "shopkeeper",
-        Text("Bientôt plus de toner dans l'imprimante de documents.", "The document printer is low on toner."), part="toner",
+        Text("Il n'y a presque plus de toner dans l'imprimante de documents.", "The document printer is low on toner."), part="toner",
     ),
     FindingKind(
         "toner-empty", "fault", "shopkeeper",
-        Text("Plus de toner dans l'imprimante de documents.", "The document printer is out of toner."), part="toner",
+        Text("Il n'y a plus de toner dans l'imprimante de documents.", "The document printer is out of toner."), part="toner",
     ),
     FindingKind(
         "marker-supply-low", "warning", "shopkeeper",
-        Text("Bientôt plus d'encre ou de toner dans l'imprimante.", "The document printer is low on ink or toner."), part="toner",
+        Text("Il n'y a presque plus d'encre ou de toner dans l'imprimante.", "The document printer is low on ink or toner."), part="toner",
     ),
     FindingKind(
         "marker-supply-empty", "fault", "shopkeeper",
-        Text("Plus d'encre ou de toner dans l'imprimante de documents.", "The document printer is out of ink or toner."), part="toner",
+        Text("Il n'y a plus d'encre ou de toner dans l'imprimante de documents.", "The document printer is out of ink or toner."), part="toner",
     ),
     FindingKind(
         "marker-supply-missing", "fault", "shopkeeper",

@@ -342,7 +342,7 @@ PERIPHERAL = Peripheral(
         FindingKind("gateway-unreachable", "fault", "shopkeeper", _BOX, raise_after_s=_INFERRED_S),
         FindingKind(
             "dns-failure", "fault", "shopkeeper",
-            Text("Les noms Internet ne sont pas trouvés : redémarrez la box.", "Names are not resolved: restart the Internet box."),
+            Text("La connexion Internet ne trouve pas les sites : redémarrez la box.", "Names are not resolved: restart the Internet box."),
             raise_after_s=_INFERRED_S,
         ),
         FindingKind(

@@ -145,14 +145,14 @@ class PrinterSource:
     def stopped_by(self, reading: Reading) -> TestFailed | None:
         """What keeps it from printing, if a reading shows anything."""
         if reading.unreadable is not None:
-            code: str = reading.unreadable.code
+            codes = [reading.unreadable.code]
         else:
             codes = [item.code for item in find(reading.facts, self._options) if item.code != "media-low"]
             if not codes and reading.facts["online"]:
                 return None
-            code = codes[0] if codes else "offline"
-        text = PERIPHERAL.finding_kinds[code].text.en
-        return TestFailed(f"{text} docs/runbook/receipt-printer/{code}.md says what to do.", code=code)
+            codes = codes or ["offline"]  # which is believed a moment later
+        text = PERIPHERAL.finding_kinds[codes[0]].text.en
+        return TestFailed(f"{text} docs/runbook/receipt-printer/{codes[0]}.md says what to do.", codes=codes)
 
     async def recover(self) -> None:
         """Out of an error that was mended, or that a second try mends. Raises what opening the line raises."""
@@ -270,7 +270,7 @@ PERIPHERAL = Peripheral(
         ),
         FindingKind(
             "media-low", "warning", "shopkeeper",
-            Text("Bientôt plus de papier dans l'imprimante à tickets.", "The receipt printer is low on paper."), part="thermal roll",
+            Text("Il n'y a presque plus de papier dans l'imprimante à tickets.", "The receipt printer is low on paper."), part="thermal roll",
         ),
         FindingKind(
             "cover-open", "fault", "shopkeeper",

@@ -25,7 +25,7 @@ class Prints(Protocol):
 
 async def print_surely(source: Prints, look: Callable[[], Awaitable[Reading]], paragraphs: Iterable[Paragraph]) -> dict[str, Any]:
     """Print. It came out when the printer says so at the end, and a fresh reading shows nothing that stops it. Raises TestFailed,
-    with the `code` of the finding where there is one."""
+    with the `codes` of the findings where there are any."""
     try:
         said_by = await source.print_document(paragraphs)
     except TestFailed as failure:

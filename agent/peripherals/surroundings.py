@@ -53,6 +53,10 @@ class Session(Protocol):
     openable: bool
     """Whether it could be opened at the last attempt; one that cannot counts as a citizen's."""
 
+    @property
+    def ours(self) -> bool:
+        """Whether something of our own holds it now."""
+
     def held(self) -> bool:
         """Whether a citizen uses the booth now."""
 

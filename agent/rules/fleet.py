@@ -156,12 +156,23 @@ def _read(topic: Topic, payload: bytes) -> Any:
 
 def message_line(topic: Topic, payload: bytes) -> str:
     """One message as one line for a person, harmless whatever it holds."""
-    place = "/".join((topic.address.booth, topic.kind, *topic.names))
+    place = "/".join((topic.address.booth, *_levels(topic)))
     if not payload:
         return f"{place}  cleared"
     value = _read(topic, payload)
     text = payload.decode(errors="replace") if value is None else _summary(topic.kind, value)
     return f"{place}  {printable(text, 200)}"
+
+
+def _levels(topic: Topic) -> tuple[str, ...]:
+    """The topic below its booth."""
+    match topic.kind:
+        case "cmd-req" | "cmd-status":
+            return ("cmd", *topic.names, topic.kind.removeprefix("cmd-"))
+        case "reported" | "desired":
+            return (*topic.names, topic.kind)
+        case _:
+            return (topic.kind, *topic.names)
 
 
 def _summary(kind: str, value: Any) -> str:
@@ -174,7 +185,8 @@ def _summary(kind: str, value: Any) -> str:
         case "alarm":
             return f"{value['severity']}, {value['fix_by']}: {value['text']['fr']}"
         case "event":
-            said = (value["data"].get(key) for key in ("change", "remedy", "outcome"))
+            keys = ("state", "reason") if value["class"] == "command" else ("change", "remedy", "outcome")
+            said = (value["data"].get(key) for key in keys)
             words = (f"#{value['seq']}", value["peripheral"], value["code"], *said)
             return " ".join(str(word) for word in words if word)
         case "meta":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.app import Agent
+from agent.contract.button import SOCKET_NAME
 from agent.overlay import with_accepted
 from agent.peripherals import declared
 from agent.settings import Settings, read
@@ -20,6 +21,7 @@ from agent.simulator.kiosk import UNIT, KioskApplication
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto
 from agent.simulator.operator import Operator, profile_document
+from agent.simulator.receipt_paper import TextOfRoll
 from agent.simulator.receipt_printer import ReceiptPrinter
 from agent.simulator.scanner import Scanner
 from agent.simulator.switches import PROFILES, Citizen, ProfileName, Switch
@@ -41,9 +43,11 @@ class SimulatedBooth:
         *,
         heals: bool = True,
         governed: bool = False,
+        operated: bool = False,
     ) -> None:
         """`heals` false: what is broken stays broken until somebody mends it. `governed`: an operator signs the profile's
-        configuration and policy with development keys, and publishes them."""
+        configuration and policy with development keys, and publishes them. `operated`: there are such keys in any case, which the
+        booth trusts, for commands."""
         self.profile = PROFILES[profile]
         self.machine = SimulatedMachine(folder / "machine")
         self.broker = Mosquitto(folder)
@@ -63,6 +67,9 @@ class SimulatedBooth:
         self._heals = heals
         self.operator: Operator | None = None
         self._profile_name = profile if governed else None
+        self._operated = operated or governed
+        self.receipt = TextOfRoll(folder / "receipt.txt")
+        self.printer.on_row = self.receipt.row
         self.machine.acts.table |= {
             ("purge-spool", "document-printer"): self.cups.purge,
             ("enable-queue", "document-printer"): self._enable_queue,
@@ -89,12 +96,13 @@ class SimulatedBooth:
             await self.cups.start()
         if "kiosk" in self.profile:
             self.kiosk.start()
-        if self._profile_name is not None:
-            await self._govern(self._profile_name)
+        if self._operated:
+            self.operator = Operator(self.folder, self.root_topic)
+            if self._profile_name is not None:
+                await self._govern(self._profile_name, self.operator)
         self.start_agent()
 
-    async def _govern(self, profile: ProfileName) -> None:
-        operator = self.operator = Operator(self.folder, self.root_topic)
+    async def _govern(self, profile: ProfileName, operator: Operator) -> None:
         self.machine.lockdown.install(self._write_config(), operator.trust)
         await self.machine.lockdown.apply()
         for kind in ("config", "policy"):
@@ -106,8 +114,18 @@ class SimulatedBooth:
             directory.mkdir(exist_ok=True)
         self._stop.clear()
         self._write_config()
-        self._agent = Agent(self._settings(), self._state_dir, self.machine, runtime_dir=self._runtime_dir)
-        self._running = asyncio.create_task(self._agent.run(self._stop))
+        self._agent = self._new_agent()
+        self._running = asyncio.create_task(self._run(self._agent))
+
+    def _new_agent(self) -> Agent:
+        return Agent(self._settings(), self._state_dir, self.machine, runtime_dir=self._runtime_dir)
+
+    async def _run(self, agent: Agent) -> None:
+        """As systemd does: one that ends by itself is started anew, with what it had stored."""
+        await agent.run(self._stop)
+        while not self._stop.is_set():
+            agent = self._agent = self._new_agent()
+            await agent.run(self._stop)
 
     async def stop_agent(self) -> None:
         """Cleanly; the devices and the broker stay. Raises what ended it, if that was no stop."""
@@ -148,6 +166,7 @@ class SimulatedBooth:
             "broker": {"url": f"mqtt://127.0.0.1:{self.broker.port}"},
             "reporting": {"alarm_after_s": self._alarm_after_s, "telemetry_s": 30},
             "heal": {"enabled": self._heals},
+            "button": {"line": "GPIO23"},
             "hours": {"week": {day: ["00:00-24:00"] for day in DAYS}},
             "peripherals": {kind: {"kind": kind} | table for kind, table in self._tables().items() if kind in self.profile},
         }
@@ -167,8 +186,18 @@ class SimulatedBooth:
             "board": {"interval_s": 5.0},
         }  # fmt: skip
 
+    def lacks(self, key: str) -> str | None:
+        """The kind of peripheral that a key is about, where only other profiles have one."""
+        return next(
+            (switch.kind for switch in self._every_switch() if switch.key == key and switch.kind not in self.profile), None
+        )
+
     def _switches(self) -> tuple[Switch, ...]:
-        every = (
+        """Of what this profile has."""
+        return tuple(switch for switch in self._every_switch() if switch.kind is None or switch.kind in self.profile)
+
+    def _every_switch(self) -> tuple[Switch, ...]:
+        return (
             *switches.of_receipt_printer(self.printer, self.machine),
             *switches.of_document_printer(self.cups),
             *switches.of_scanner(self.scanner, self.machine),
@@ -178,9 +207,9 @@ class SimulatedBooth:
             *switches.of_network(self.machine, self.page),
             *switches.of_board(self.machine),
             *self.citizen.switches(),
+            switches.of_button(self._runtime_dir / SOCKET_NAME),
             Switch(None, "b", "broker-dead", "broker-alive", "the broker itself", self._break_broker),
         )
-        return tuple(switch for switch in every if switch.kind is None or switch.kind in self.profile)
 
     async def _enable_queue(self) -> None:
         """As root does it: nothing that waits is ever printed."""

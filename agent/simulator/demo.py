@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import signal
 import sys
@@ -40,7 +41,7 @@ def main(script_file: Path | None, for_s: float | None, profile: ProfileName, *,
 
 async def _run(script_file: Path | None, for_s: float | None, profile: ProfileName, *, plain: bool, list_actions: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="booth-demo-") as folder:
-        booth = SimulatedBooth(Path(folder), profile=profile, governed=profile != "everything")
+        booth = SimulatedBooth(Path(folder), profile=profile, governed=profile != "everything", operated=True)
         if list_actions:
             for switch in booth.switches:
                 print(f"{switch.key}  {switch.breaks:18} {switch.repairs:18} {switch.kind or 'booth'}: {switch.meaning}")
@@ -75,11 +76,20 @@ class _Demo:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup leaves it
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up, [fd for fd in (1, 2) if os.isatty(fd)])
         try:
             await self._booth.start()
             await self._show(steps, for_s)
         finally:
             await self._booth.stop()
+
+    def _hung_up(self, terminal: Sequence[int]) -> None:
+        """What is still said to a terminal that was closed would be an error."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in terminal:
+            os.dup2(nowhere, descriptor)
+        self._end.set()
 
     async def _show(self, steps: Sequence[script.Step], for_s: float | None) -> None:
         address = BrokerAddress.of_url(f"mqtt://127.0.0.1:{self._booth.broker.port}")
@@ -91,9 +101,8 @@ class _Demo:
             session_expiry_s=0,
         )
         self._view.start()
-        if self._booth.operator is not None:
-            self._view.note(f"signed with development keys, which boothctl may use too: {self._booth.folder}/development-*.pem")
-        # --for ends it with status 0; so do q, ^C and SIGTERM.
+        self._booth.receipt.on_line = self._view.printed
+        # --for ends it with status 0; so do q, ^C, SIGTERM and SIGHUP.
         limit = None if for_s is None else asyncio.get_running_loop().call_later(for_s, self._end.set)
         try:
             with self._view.keyboard(self._key):
@@ -112,6 +121,7 @@ class _Demo:
             tasks = [group.create_task(observer.run()), group.create_task(self._play(steps)), group.create_task(self._refresh())]
             await self._end.wait()
             self._view.ending(self._fleet)
+            self._asleep.clear()  # a restart has set it
             await self._booth.stop_agent()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
@@ -145,6 +155,9 @@ class _Demo:
         if key == "q":
             self._end.set()
             return
+        if all(switch.key != key for switch in self._booth.switches) and key.isprintable():
+            lacks = self._booth.lacks(key)
+            self._view.note(f"[{key}] does nothing" + (f" here: this booth has no {lacks}" if lacks else ""))
         for switch in self._booth.switches:
             if switch.key == key:
                 action = switch.repairs if switch.breaks in self._broken else switch.breaks
@@ -154,7 +167,7 @@ class _Demo:
 
     async def _act(self, action: str) -> None:
         switch: Switch = next(item for item in self._booth.switches if action in (item.breaks, item.repairs))
-        if action == switch.breaks:
+        if action == switch.breaks and not switch.only_happens:
             self._broken.add(switch.breaks)
         else:
             self._broken.discard(switch.breaks)

@@ -35,6 +35,7 @@ class Scanner:
 
     `status`: what reading a scan says, `ok` or a word of SANE's. `plugged`: whether the backend lists it. `slow`: it
     knows one very fine resolution, and gives five pieces a second: a scan takes minutes. `crashes`: the backend itself dies by SIGSEGV.
+    `dark`: its lamp does not light, and the picture is black.
     """
 
     device: Final = "sane:test:1"
@@ -47,6 +48,7 @@ class Scanner:
         self._plugged = True
         self._slow = False
         self._crashes = False
+        self._dark = False
         self._write()
 
     @property
@@ -87,10 +89,20 @@ class Scanner:
         self._crashes = crashes
         self._write()
 
+    @property
+    def dark(self) -> bool:
+        return self._dark
+
+    @dark.setter
+    def dark(self, dark: bool) -> None:
+        self._dark = dark
+        self._write()
+
     def _write(self) -> None:
         # It is the second of two devices: the backend does not survive listing none at all, which is how it crashes here.
         devices = 0 if self._crashes else 1 + self._plugged
         lines = [f"number_of_devices {devices}", f'read-status-code "{_STATUS[self._status]}"', "mode Gray"]
+        lines.append(f'test-picture "{"Solid black" if self._dark else "Color pattern"}"')
         if self._slow:
             lines += [f"resolution{which} 20000" for which in ("_min", "_max", "")]
             lines += ["read-delay true", "read-delay-duration 200000"]

@@ -23,6 +23,9 @@ _COLOURS: Final = {
 }  # fmt: skip
 
 
+_EVENTS: Final = 5  # lines of them that stay, where there is room for more than them
+
+
 class View(Protocol):
     def start(self) -> None: ...
     def ending(self, fleet: Fleet) -> None: ...
@@ -31,6 +34,7 @@ class View(Protocol):
     def message(self, topic: Topic, payload: bytes) -> None: ...
     def acted(self, action: str, broken: set[str]) -> None: ...
     def note(self, text: str) -> None: ...
+    def printed(self, line: str) -> None: ...
     def keyboard(self, on_key: Callable[[str], None]) -> contextlib.AbstractContextManager[None]: ...
 
 
@@ -49,6 +53,23 @@ def subscription(booth: SimulatedBooth) -> str:
     return f"mosquitto_sub -V mqttv5 -h 127.0.0.1 -p {booth.broker.port} -v -t '{booth.root_topic}/#'"
 
 
+def broker_url(booth: SimulatedBooth) -> str:
+    """For boothctl."""
+    return f"mqtt://127.0.0.1:{booth.broker.port}"
+
+
+def introduction(booth: SimulatedBooth) -> Iterator[str]:
+    """What is said once, before anything else."""
+    yield "A simulated booth with its agent and a broker of its own. The same in another terminal:"
+    yield f"  {subscription(booth)}"
+    yield f"boothctl finds the broker by  export BOOTHCTL_BROKER={broker_url(booth)}"
+    if booth.operator is not None:
+        yield "The booth trusts these development keys, for what has to be signed (boothctl … --sign KEYFILE):"
+        yield from (f"  {file}" for file in sorted(booth.folder.glob("development-*.pem")))
+    if "receipt-printer" in booth.profile:
+        yield f"What the receipt printer prints is added to  {booth.receipt.file}"
+
+
 class PlainLines:
     """A line for each message, with the seconds since the start."""
 
@@ -57,8 +78,8 @@ class PlainLines:
         self._started_s = time.monotonic()
 
     def start(self) -> None:
-        print("A simulated booth with its agent and a broker of its own. The same in another terminal:")
-        print(f"  {subscription(self._booth)}", flush=True)
+        for line in introduction(self._booth):
+            print(line, flush=True)
 
     def ending(self, fleet: Fleet) -> None:
         for booth in fleet.sorted():
@@ -80,6 +101,9 @@ class PlainLines:
     def note(self, text: str) -> None:
         print(f"{time.monotonic() - self._started_s:7.2f}  {text}", flush=True)
 
+    def printed(self, line: str) -> None:
+        self.note(f"receipt | {line}".rstrip())
+
     def keyboard(self, on_key: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
         del on_key
         return contextlib.nullcontext()
@@ -97,6 +121,8 @@ class LiveScreen:
         self._live = Live(screen=True, auto_refresh=False)
 
     def start(self) -> None:
+        for line in introduction(self._booth):  # it stands there again when the screen has gone
+            print(line, flush=True)
         self._live.start()
 
     def ending(self, fleet: Fleet) -> None:
@@ -116,6 +142,9 @@ class LiveScreen:
     def note(self, text: str) -> None:
         self._log.append(f"{time.strftime('%H:%M:%S')}  {text}")
 
+    def printed(self, line: str) -> None:
+        return  # the page shows the end of the roll
+
     def show(self, fleet: Fleet) -> None:
         booths = fleet.sorted()
         if booths:
@@ -132,7 +161,13 @@ class LiveScreen:
 
         def typed() -> None:
             # Not through sys.stdin: its buffer would keep what was typed together, unannounced.
-            for key in os.read(descriptor, 64).decode(errors="ignore"):
+            try:
+                keys = os.read(descriptor, 64)
+            except OSError:
+                keys = b""
+            if not keys:  # the terminal is gone, and would be readable for ever
+                loop.remove_reader(descriptor)
+            for key in keys.decode(errors="ignore"):
                 on_key(key)
 
         tty.setcbreak(descriptor)
@@ -141,7 +176,8 @@ class LiveScreen:
             yield
         finally:
             loop.remove_reader(descriptor)
-            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+            with contextlib.suppress(termios.error):  # it is gone
+                termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
     def _page(self, booth: BoothPicture) -> Any:
         from rich.console import Group  # noqa: PLC0415
@@ -157,23 +193,30 @@ class LiveScreen:
         keys = _filled(
             [f"[{s.key}] {s.repairs if s.breaks in self._broken else s.breaks}" for s in self._booth.switches], size.width
         )
-        taken = 4 + (len(booth.health) + 3) + (max(1, len(booth.alarms)) + 2) + len(keys) + 3
+        reach = [f"[q] quit   BOOTHCTL_BROKER={broker_url(self._booth)}", subscription(self._booth)]
+        reach = [line[at : at + size.width] for line in reach for at in range(0, len(line), size.width)]
+        taken = 3 + len(reach) + (len(booth.health) + 3) + (max(1, len(booth.alarms)) + 2) + len(keys) + 2
         room = max(3, size.height - taken)
+        # The ticket takes what is beyond the events' own need.
+        roll = list(self._booth.receipt.lines)[-(room - _EVENTS - 2) :] if room > _EVENTS + 2 else []
+        if roll:
+            room -= len(roll) + 2
         return Group(
             Panel(head, title="booth-agent demo", title_align="left"),
-            Text("[q] quit   " + subscription(self._booth), style="dim", no_wrap=True, overflow="ellipsis"),
+            _lines(reach, style="dim"),
             Panel(_peripherals(booth), title="peripherals", title_align="left"),
             Panel(_alarms(booth), title="alarms", title_align="left"),
             Panel(_lines(list(self._log)[-room:]), title="events", title_align="left"),
+            *([Panel(_lines(roll), title=str(self._booth.receipt.file), title_align="left")] if roll else []),
             _lines(keys),
         )
 
 
-def _lines(lines: Sequence[str]) -> Any:
+def _lines(lines: Sequence[str], style: str = "") -> Any:
     """A row for each, whatever its length: the page is as high as it was reckoned to be."""
     from rich.text import Text  # noqa: PLC0415
 
-    return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+    return Text("\n".join(lines), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _filled(items: Sequence[str], width: int) -> list[str]:

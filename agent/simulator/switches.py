@@ -1,7 +1,9 @@
 """What can be broken in a simulated booth, peripheral by peripheral."""
 
 import asyncio
+import contextlib
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +34,8 @@ PROFILES: Final[dict[ProfileName, frozenset[str]]] = {
 class Switch:
     """Something that can be broken and repaired: by `key` on the keyboard, by the two names in a script.
 
-    `kind` is the kind of peripheral that it is about; None for what every booth has.
+    `kind` is the kind of peripheral that it is about; None for what every booth has. Where both names are the same, nothing
+    is broken: it only happens.
     """
 
     kind: str | None
@@ -41,6 +44,10 @@ class Switch:
     repairs: str
     meaning: str
     set: Act  # True: broken
+
+    @property
+    def only_happens(self) -> bool:
+        return self.breaks == self.repairs
 
 
 def at_once(act: Callable[[bool], object]) -> Act:
@@ -180,6 +187,16 @@ def of_board(machine: SimulatedMachine) -> tuple[Switch, ...]:
         Switch("board", "t", "hot", "cool", "heat", at_once(lambda b: machine.heat(86.0 if b else 48.0))),
         Switch("board", "d", "disk-read-only", "disk-writable", "memory card", at_once(lambda b: machine.mount(read_only=b))),
     )
+
+
+def of_button(socket_file: Path) -> Switch:
+    """A short press, told as booth-button tells it."""
+
+    def press(_: bool) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling, contextlib.suppress(OSError):
+            telling.sendto(b"pressed", str(socket_file))  # an agent that is away does not hear it
+
+    return Switch(None, "B", "button-pressed", "button-pressed", "the shop's button, pressed briefly: a ticket", at_once(press))
 
 
 class Citizen:

@@ -33,18 +33,30 @@ async def run_module(
         descriptor = os.pidfd_open(process.pid)
     except OSError as error:
         raise NotRun(f"it did not start: {error.strerror}") from error
-    loop = asyncio.get_running_loop()
-    gone = asyncio.Event()
-    loop.add_reader(descriptor, gone.set)
+    gone = _gone(process, descriptor)
     try:
         async with asyncio.timeout(deadline_s):
-            await gone.wait()
+            return await asyncio.shield(gone)
     except TimeoutError:
         raise NotRun(f"no answer in {deadline_s:g} s") from None
     finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _gone(process: "subprocess.Popen[bytes]", descriptor: int) -> "asyncio.Future[int]":
+    """Its status, once the kernel has ended it. The loop does not wait for that: one that is stuck in the kernel takes long."""
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[int] = loop.create_future()
+
+    def ended() -> None:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        with contextlib.suppress(ProcessLookupError):  # whatever it started; it is ours to name until it is reaped
+            os.killpg(process.pid, signal.SIGKILL)
         status = process.wait()
-    return status
+        if not gone.done():
+            gone.set_result(status)
+
+    loop.add_reader(descriptor, ended)
+    return gone

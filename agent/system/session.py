@@ -56,6 +56,10 @@ class SessionLock:
         self._inside: ContextVar[bool] = ContextVar("inside", default=False)  # whether this very task holds it already
         self.openable = True  # at the last attempt
 
+    @property
+    def ours(self) -> bool:
+        return self._holds > 0
+
     def held(self) -> bool:
         """Whether a citizen uses the booth now."""
         with self.taken() as ours:

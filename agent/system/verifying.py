@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from agent.system.one_shot import NotRun, in_memory, run_module
@@ -44,3 +45,13 @@ class Verifier:
             return await run_module("agent.verifier", (), stdin, stdout, self._deadline_s)
         except NotRun as error:
             raise NotJudged(f"no verifier: {error}") from error
+
+
+def command_keys(directory: Path) -> frozenset[str]:
+    """The ids of the keys in `trust.json` that may sign commands; none where it cannot be read. Whether they did is the
+    verifier's to say."""
+    try:
+        keys = json.loads((directory / "trust.json").read_bytes())["keys"]
+        return frozenset(id_ for id_, key in keys.items() if "command" in key["for"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return frozenset()

@@ -19,10 +19,16 @@ _SORTED: Final = ("Prenez les feuilles qui sont dans le bac de sortie et détrui
 
 # By kind and code, for what she fixes, and for what may be her box.
 _STEPS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+    ("audio", "no-device"): (
+        "Vérifiez que le micro et le haut-parleur sont branchés.", "Débranchez puis rebranchez leurs câbles, aux deux bouts.",
+    ),
     ("audio", "no-microphone"): (
         "Vérifiez que le micro est branché.", "Vérifiez que son bouton n'est pas sur «\u00a0muet\u00a0».",
     ),
     ("audio", "no-speaker"): ("Vérifiez que le haut-parleur est branché.", "Montez le volume."),
+    ("camera", "no-device"): (  # its light is out while nobody is filmed
+        "Vérifiez que la caméra est branchée.", "Débranchez puis rebranchez le câble de la caméra, aux deux bouts.",
+    ),
     ("camera", "black"): ("Enlevez ce qui couvre l'objectif de la caméra.", "Essuyez-le avec un chiffon doux."),
     ("document-printer", "media-empty"): _TRAY,
     ("document-printer", "media-needed"): _TRAY,
@@ -72,8 +78,8 @@ _STEPS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 # For every other kind: what is meant is named by its noun.
 _ANY: Final[Mapping[str, tuple[str, ...]]] = {
     "no-device": (
-        "Regardez {noun}\u00a0: est-ce allumé\u00a0?",
-        "Débranchez puis rebranchez ses câbles, aux deux bouts.",
+        "Vérifiez {noun}\u00a0: son voyant est-il allumé\u00a0?",
+        "Débranchez puis rebranchez les câbles {of_noun}, aux deux bouts.",
     ),
     "not-responding": ("Éteignez {noun}, attendez 10\u00a0secondes, puis rallumez.",),
 }
@@ -85,4 +91,9 @@ def steps(kind: str, code: str, noun: str) -> tuple[str, ...] | None:
     if own is not None:
         return own
     general = _ANY.get(code)
-    return None if general is None else tuple(step.format(noun=noun) for step in general)
+    return None if general is None else tuple(step.format(noun=noun, of_noun=_of(noun)) for step in general)
+
+
+def _of(noun: str) -> str:
+    article, _, name = noun.partition(" ")
+    return f"du {name}" if article == "le" else f"de {noun}"

@@ -73,6 +73,7 @@ def ticket(situation: Situation) -> list[Paragraph]:
         _head(situation),
         _services(situation, good=True),
         _services(situation, good=False),
+        _not_known(situation),
         _what_is_wrong(situation, shown, len(troubles) - len(shown)),
         _what_to_do(shown, troubles),
         _attempts(situation, shown),
@@ -110,13 +111,23 @@ def _head(situation: Situation) -> Iterator[Paragraph]:
 
 
 def _services(situation: Situation, *, good: bool) -> Iterator[Paragraph]:
-    words = [(SERVICES.get(name, strangers(name)), word) for name, word in situation.services.items() if (word == "ok") == good]
-    if words:
+    known = [(name, word) for name, word in situation.services.items() if word != "unknown" and (word == "ok") == good]
+    if known:
         yield Paragraph("CE QUI MARCHE" if good else "CE QUI NE MARCHE PAS BIEN", "strong")
-    for name, word in words:
-        yield Paragraph(f"-\u00a0{name}" if good else f"-\u00a0{name}\u00a0: {SERVICE_WORDS[word]}", hang=2)
-    if not good and situation.not_checked:
-        yield Paragraph(f"Pas encore contrôlé\u00a0: {', '.join(situation.not_checked)}.")
+    for name, word in known:
+        yield Paragraph(f"-\u00a0{_service(name)}" + ("" if good else f"\u00a0: {SERVICE_WORDS[word]}"), hang=2)
+
+
+def _not_known(situation: Situation) -> Iterator[Paragraph]:
+    names = [_service(name) for name, word in situation.services.items() if word == "unknown"]
+    if names or situation.not_checked:
+        yield Paragraph("ÉTAT PAS ENCORE CONNU", "strong")
+    for name in (*names, *situation.not_checked):
+        yield Paragraph(f"-\u00a0{name[0].upper()}{name[1:]}", hang=2)
+
+
+def _service(name: str) -> str:
+    return SERVICES.get(name, strangers(name))
 
 
 def _what_is_wrong(situation: Situation, troubles: Sequence[Trouble], more: int) -> Iterator[Paragraph]:
@@ -165,8 +176,8 @@ def _attempts(situation: Situation, troubles: Sequence[Trouble]) -> Iterator[Par
     for attempt in sorted(attempts, key=lambda attempt: attempt.at):
         did = REMEDIES.get(attempt.remedy, strangers(attempt.remedy))
         became = OUTCOMES.get(attempt.outcome, strangers(attempt.outcome))
-        when = "" if situation.now is None else f"{french_date(attempt.at)}\u00a0: "
-        yield Paragraph(f"-\u00a0{when}{did}, {became}", hang=2)
+        when = "" if situation.now is None else f"{french_date(attempt.at)}, "
+        yield Paragraph(f"-\u00a0{when}{did}\u00a0: {became}", hang=2)
 
 
 def _call(situation: Situation, troubles: Sequence[Trouble]) -> Iterator[Paragraph]:

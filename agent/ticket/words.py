@@ -13,46 +13,45 @@ SERVICES: Final[Mapping[str, str]] = {
     "scan": "Numérisation",
     "visio": "Rendez-vous en vidéo",
 }
+# Of any service, one or many: no word that agrees with its name.
 SERVICE_WORDS: Final[Mapping[ServiceWord, str]] = {
-    "ok": "marche",
-    "degraded": "marche en partie",
-    "down": "ne marche pas",
+    "degraded": "seulement en partie",
+    "down": "hors service",
     "maintenance": "en maintenance",
-    "unknown": "pas encore contrôlé",
 }
 
-# What the booth does by itself, by the remedy's name; the same name may be on several ladders.
+# What the booth does by itself, by the remedy's name; the same name may be on several ladders. Masculine: the outcomes agree.
 REMEDIES: Final[Mapping[str, str]] = {
-    "bounce-link": "liaison réseau coupée et rétablie",
-    "enable-queue": "file d'impression relancée",
-    "end-holders": "programmes en trop arrêtés",
-    "free-disk": "place libérée sur la carte mémoire",
-    "purge-spool": "file d'impression vidée",
-    "radio-cycle": "Wi-Fi coupé et rétabli",
-    "reboot": "borne redémarrée",
-    "recover": "imprimante remise en marche",
-    "reload-driver": "pilote du réseau rechargé",
-    "renew-address": "adresse réseau redemandée",
-    "reopen": "liaison rouverte",
-    "restart-cups": "service d'impression redémarré",
-    "restart-kiosk": "application redémarrée",
-    "restart-network": "réseau redémarré",
-    "restart-units": "programmes redémarrés",
+    "bounce-link": "redémarrage de la liaison réseau",
+    "enable-queue": "redémarrage de la file d'impression",
+    "end-holders": "arrêt des programmes en trop",
+    "free-disk": "nettoyage de la carte mémoire",
+    "purge-spool": "vidage de la file d'impression",
+    "radio-cycle": "redémarrage du Wi-Fi",
+    "reboot": "redémarrage de la borne",
+    "recover": "redémarrage de l'imprimante",
+    "reload-driver": "rechargement du pilote réseau",
+    "renew-address": "renouvellement de l'adresse réseau",
+    "reopen": "rétablissement de la liaison",
+    "restart-cups": "redémarrage du service d'impression",
+    "restart-kiosk": "redémarrage de l'application",
+    "restart-network": "redémarrage du réseau",
+    "restart-units": "redémarrage de programmes",
     "try-again": "nouvel essai",
-    "usb-authorize": "appareil débranché et rebranché par logiciel",
-    "usb-power": "alimentation USB coupée et rétablie",
-    "usb-rebind": "pilote de l'appareil rechargé",
-    "usb-reset": "prise USB réinitialisée",
+    "usb-authorize": "débranchement et rebranchement par logiciel",
+    "usb-power": "redémarrage de l'alimentation USB",
+    "usb-rebind": "rechargement du pilote de l'appareil",
+    "usb-reset": "redémarrage de la prise USB",
 }
 OUTCOMES: Final[Mapping[str, str]] = {
     "running": "en cours",
     "cured": "réussi",
     "failed": "sans effet",
     "timed-out": "sans réponse",
-    "refused": "pas possible",
+    "refused": "impossible",
     "interrupted": "interrompu",
     "rebooted": "fait",
-    "relapsed": "réussi, puis revenu",
+    "relapsed": "réussi, mais la panne est revenue",
 }
 
 _DAYS: Final = ("lun.", "mar.", "mer.", "jeu.", "ven.", "sam.", "dim.")

@@ -202,7 +202,7 @@ class Ticketing:
         situation = self._situations.now(code)
         printed = await print_surely(cast("Prints", watch.source), look, ticket(situation))
         codes = [said for trouble in situation.troubles if (said := phone_code(trouble.kind, trouble.code))]
-        return {"printer": watch.name, "codes": codes} | printed
+        return {"printer": watch.name, "phone_codes": codes} | printed
 
     def _withdraw(self, code: str | None) -> None:
         if code is not None:

@@ -52,7 +52,7 @@ VERBS: Final = (
     Verb("locate", "the light shows repérage, so that the booth is found", Locate, _locate),
     Verb(
         "ticket", "the French status ticket, on the receipt printer", Nothing, _ticket,
-        deadline_s=50.0, idle_only=True, limit=Limit(10, 600.0), ability="ticket",
+        deadline_s=50.0, idle_only=True, limit=Limit(3, 600.0), ability="ticket",
     ),
     Verb(
         "diagnostics", "a redacted bundle, in chunks beside the status", Diagnostics, _diagnostics,

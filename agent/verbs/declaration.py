@@ -89,7 +89,8 @@ class Limit:
 
 @dataclass(frozen=True)
 class Verb:
-    """A command. `args` is the dataclass of its arguments: one named `peripheral` or `peripherals` names some of `ability`.
+    """A command. `args` is the dataclass of its arguments: one named `peripheral` or `peripherals` names some of `ability`;
+    a field's metadata may have `meaning`, where its type does not tell what to write.
 
     `does` is for a reader. `technician`: it has to be signed, or to carry the code of a ticket. `idle_only`: never while a
     citizen uses the booth; the session lock is held while it runs, but for one that `takes_turns` with citizens by itself.

@@ -1,7 +1,7 @@
 """Commands that mend: a remedy, a purge, a restart."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 from agent.contract.typed import Range
@@ -15,7 +15,9 @@ class Heal:
     """`remedy`: one rung of its ladder; without it, the whole ladder."""
 
     peripheral: Name
-    remedy: Name | None = None
+    remedy: Name | None = field(
+        default=None, metadata={"meaning": "a remedy of the peripheral's ladder, see docs/healing.md"}
+    )
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,19 @@ async def test_a_self_test_is_a_table_and_one_that_fails_is_status_1(tmp_path: P
         assert requests(w, "self-test")[-1].json["args"] == {"peripherals": ["receipt-printer", "board"]}
 
 
+async def test_what_a_self_test_left_alone_is_told(tmp_path: Path) -> None:
+    def answer(verb: str, id_: str) -> list[tuple[str, Any]]:
+        found = {"camera": {"passed": None, "status": "ok"}, "board": {"passed": True, "status": "ok"}}
+        result = {"left_alone": ["camera"], "peripherals": found}
+        return [(f"cmd/{verb}/{id_}/status", status_of(verb, id_, "succeeded", result=result))]
+
+    async with world(tmp_path) as w, answering(w, "61-0008", answer):
+        done = await cmd(w, "self-test", to="61-0008")
+        assert said(done)[-1] == "not tested: camera (in use, or its answer did not come)"
+        assert done.out.startswith("left_alone: camera\n")
+        w.observer.problems.clear()
+
+
 async def test_what_a_booth_refuses_is_status_1_with_its_reason(tmp_path: Path) -> None:
     async with booth(tmp_path) as (w, _):
         done = await cmd(w, "probe", "toaster", status=1)
@@ -107,6 +120,7 @@ async def test_it_waits_for_a_citizen_where_it_is_told_to(tmp_path: Path) -> Non
         session = begin_session(w)
         refused = await cmd(w, "heal", "receipt-printer", status=1)
         assert "heal refused (session-active)" in said(refused)[-1]
+        assert said(refused)[-1].endswith("wait_s lets it wait for the end (--wait-s)")
         waiting = asyncio.create_task(cmd(w, "heal", "receipt-printer", "--remedy", "reopen", "--wait-s", "60", "--id", "c-w"))
         await w.until(lambda: states(w, "heal", "c-w") == ["received", "accepted", "waiting"], "it waits")
         os.close(session)
@@ -149,7 +163,7 @@ async def test_a_technicians_command_is_signed_or_carries_the_code_of_the_ticket
         await w.until(lambda: w.observer.last("service/print") == "maintenance", "the service")
         code = agent.ticket_code.new()
         off = await cmd(w, "maintenance", "--on", "false", "--code", f"{code[:4]}-{code[4:]}".lower())
-        assert off.out.startswith("on: no\n")
+        assert off.out == "on: no\n"
         used = await cmd(w, "maintenance", "--off", "--code", code, status=1)
         assert "maintenance refused (not-signed): " in said(used)[-1]
 
@@ -190,7 +204,12 @@ async def test_a_waiting_command_is_cancelled(tmp_path: Path) -> None:
         (("probe", "board", "--peripheral", "camera"), "peripheral is given twice"),
         (("probe", "board", "camera"), "unrecognized arguments: camera"),
         (("restart", "moon"), "invalid choice: 'moon'"),
-        (("maintenance", "--code", "A"), "one of the arguments --on --off is required"),
+        (("maintenance", "--code", "A"), "on: missing; write true or false"),
+        (("locate", "5"), "usage: boothctl cmd BOOTH locate [-h]"),
+        (("locate", "5"), "unrecognized arguments: 5"),
+        (("reboot", "--sign", "nofile.pem"), "nofile.pem: No such file or directory"),
+        (("locate", "--wait", "-1"), "write a number of seconds, 0 or more"),
+        (("--broker", NOBODY, "locate"), "write --broker behind BOOTH VERB"),
         (("maintenance", "--on", "maybe", "--code", "A"), "write true or false"),
         (("locate", "--id", "c 1"), "id: write 1 to 64 of A-Z"),
         (("locate", "--by", "é"), "by: write who asks"),
@@ -205,9 +224,22 @@ async def test_wrong_usage_is_status_2_before_anything_is_asked(tmp_path: Path, 
     assert words in done.err
 
 
+async def test_all_that_is_wrong_with_a_technicians_command_is_told_at_once(tmp_path: Path) -> None:
+    asked = ("maintenance", "--duration-s", "0", "--wait-s", "-1")
+    done = await boothctl(tmp_path, "cmd", "61-0007", *asked, BOOTHCTL_BROKER=NOBODY)
+    assert (done.status, done.out) == (2, "")
+    assert [line.partition(":")[0] for line in said(done)] == [
+        "on", "duration_s", "wait_s",
+        "maintenance is for a technician",
+    ]  # fmt: skip
+
+
 async def test_help_says_of_every_verb_what_it_does_and_what_it_takes(tmp_path: Path) -> None:
     help_ = await boothctl(tmp_path, "cmd", "61-0007", "--help")
     assert help_.status == 0
+    assert "boothctl cmd BOOTH VERB --help" in " ".join(help_.out.split())
+    heal = await boothctl(tmp_path, "cmd", "61-0007", "heal", "--help")
+    assert "a remedy of the peripheral's ladder, see docs/healing.md" in " ".join(heal.out.split())
     for name, verb in declared().items():
         assert name in help_.out
         one = await boothctl(tmp_path, "cmd", "61-0007", name, "--help")
@@ -297,7 +329,7 @@ async def test_who_stops_before_it_was_sent_is_told_so(tmp_path: Path) -> None:
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     async with server:
         process = await asyncio.create_subprocess_exec(
-            str(BIN / "boothctl"), "cmd", "61-0007", "locate",
+            str(BIN / "boothctl"), "cmd", "61-0007", "locate", "--wait", "120",  # a loaded machine may be slow to stop it
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             env=environment(tmp_path) | {"BOOTHCTL_BROKER": f"mqtt://127.0.0.1:{server.sockets[0].getsockname()[1]}"},
         )  # fmt: skip
@@ -399,7 +431,7 @@ async def test_a_file_that_is_there_is_never_replaced(tmp_path: Path) -> None:
         ("no/x.gz", "there is no folder no"),
     ):
         done = await boothctl(tmp_path, "cmd", "61-0007", "diagnostics", "-o", name, BOOTHCTL_BROKER=NOBODY)
-        assert (done.status, done.out) == (1, "")
+        assert (done.status, done.out) == (2, "")
         assert words in done.err
     assert (tmp_path / "x.gz").read_bytes() == b"precious"
 

@@ -8,6 +8,8 @@ import pytest
 
 from agent.boothctl.__main__ import _parser
 from agent.boothctl.completion import script
+from agent.boothctl.words import USUAL_NAMES
+from agent.peripherals import declared as registered
 from agent.verbs import declared
 from tests.boothctl.program import boothctl, environment
 
@@ -58,6 +60,11 @@ def complete(folder: Path, *words: str) -> list[str]:
         (("cmd", "61-0007", "restart", "--what", "c"), {"cups"}),
         (("cmd", "61-0007", "restart", "--json", "--by", "tech-7", "n"), {"network"}),
         (("cmd", "61-0007", "maintenance", "--o"), {"--on", "--off"}),
+        (("cmd", "61-0007", "maintenance", "--on", ""), {"true", "false"}),
+        (("cmd", "61-0007", "maintenance", "--on", "true", ""), set()),
+        (("cmd", "61-0007", "probe", "b"), {"board", "booth"}),
+        (("cmd", "61-0007", "probe", "--peripheral", "c"), {"camera"}),
+        (("cmd", "61-0007", "self-test", "scanner", "a"), {"audio"}),
         (("cmd", "61-0007", "maintenance", "--du"), {"--duration-s"}),
         (("cmd", "61-0007", "maintenance", "--duration-s", ""), set()),
         (("cmd", "61-0007", "probe", "--co"), set()),
@@ -117,6 +124,10 @@ async def test_the_script_needs_no_broker_and_an_unknown_shell_is_usage(tmp_path
         assert done.out == script(shell, _parser())
         assert len(done.out) < 20_000
     assert (await boothctl(tmp_path, "completion", "fish")).status == 2
+
+
+def test_the_usual_names_are_those_of_the_kinds() -> None:
+    assert set(USUAL_NAMES) == set(registered())
 
 
 def test_an_option_takes_a_value_everywhere_or_nowhere() -> None:

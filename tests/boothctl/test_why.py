@@ -43,7 +43,7 @@ async def test_a_booth_that_is_well_a_fault_of_it_and_its_end(tmp_path: Path) ->
     async with booth(tmp_path) as (w, _):
         well = await why(w)
         assert well.out.startswith("61-0007 (61) is online since 20")
-        assert "\nNothing is wrong.\nLooked at last: " in well.out
+        assert "\nNothing is wrong.\nLast report: " in well.out
         for name in ("receipt-printer", "board", "booth"):
             assert f"{name} at 20" in well.out
         assert "last commands" not in well.out
@@ -56,7 +56,7 @@ async def test_a_booth_that_is_well_a_fault_of_it_and_its_end(tmp_path: Path) ->
         assert "its light shows your-turn" in sick.out
         assert "\nservices: print down\n1 thing is wrong:\n\n1. receipt-printer/media-empty, a fault, since 20" in sick.out
         assert row(sick, "what") == "The receipt printer is out of paper."
-        assert row(sick, "phone") == "« Plus de papier dans l'imprimante à tickets. »"
+        assert row(sick, "phone") == "T11 « Plus de papier dans l'imprimante à tickets. »"
         assert row(sick, "who").startswith("the shopkeeper")
         assert (row(sick, "services"), row(sick, "tried"), row(sick, "bring")) == ("print", "nothing yet", "thermal roll")
         assert (ROOT / row(sick, "runbook")).is_file()
@@ -64,6 +64,7 @@ async def test_a_booth_that_is_well_a_fault_of_it_and_its_end(tmp_path: Path) ->
         assert last[1:5] == ["probe", "succeeded", "–", "tech-7"]
 
         [trouble] = (await why(w, "61-0007", "--json")).json["wrong"]
+        assert trouble["phone_code"] == "T11"
         assert (trouble["code"], trouble["seen"], trouble["alarm"], trouble["part"]) == (
             "media-empty",
             True,
@@ -117,6 +118,7 @@ async def test_what_was_tried_what_runs_and_what_is_not_yet_an_alarm(tmp_path: P
         assert blocks[3].startswith("3. document-printer/toner-low, a warning, ")
         assert "detail    level_pct 4" in blocks[3]
         assert "runbook   docs/runbook/document-printer/toner-low.md" in blocks[3]
+        assert "phone     P21\n" in blocks[3], "no alarm has its sentence yet"
         assert "alarm     none stands" in blocks[3]
         assert "paused" not in done.out, "nothing is wrong with that"
         w.observer.problems.clear()  # what a test says does not expire
@@ -169,7 +171,7 @@ async def test_the_last_ten_commands_are_told_newest_first(tmp_path: Path) -> No
             say(w, "61-0008", f"cmd/probe/c-{number}/status", status_of("probe", f"c-{number}", "succeeded", at=at))
         say(w, "61-0008", "cmd/probe/c-x/status", status_of("probe", "c-y", "succeeded")).wait_for_publish(20)
         lines = (await why(w, "61-0008")).out.splitlines()
-        assert [line.split()[-1] for line in lines[lines.index("last commands") + 2 :]] == [f"c-{n}" for n in range(11, 1, -1)]
+        assert [line.split()[-1] for line in lines[lines.index("last 10 of 12 commands") + 2 :]] == [f"c-{n}" for n in range(11, 1, -1)]
         w.observer.problems.clear()
 
 

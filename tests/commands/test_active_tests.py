@@ -363,7 +363,7 @@ async def test_a_scan_is_told_by_its_size_and_brightness_alone(tmp_path: Path) -
         result = status["result"]
         assert result.keys() == {"bytes", "width", "height", "luma_mean"}
         assert result["bytes"] == result["width"] * result["height"] > 1000
-        assert 0 <= result["luma_mean"] <= 255
+        assert 4 < result["luma_mean"] <= 255
         assert {path.name for path in b.w.runtime_dir.rglob("sane/*/*")} == {"dll.conf", "test.conf"}
 
 
@@ -388,6 +388,18 @@ async def test_a_scan_that_fails_says_sanes_word_and_what_to_do(tmp_path: Path, 
         assert set(codes) <= set(result["codes"])
         assert words in result["message"]
         b.scanner.status = "ok"
+        assert (await b.test("test-scan", "scanner"))["state"] == "succeeded"
+
+
+async def test_a_scan_that_is_wholly_black_fails_and_says_what_to_do(tmp_path: Path) -> None:
+    async with booth(tmp_path, only=("scanner",)) as b:
+        b.scanner.dark = True
+        status = await b.test("test-scan", "scanner")
+        assert (status["state"], status["reason"]) == ("failed", None)
+        result = status["result"]
+        assert (result["status"], result["luma_mean"], result["codes"]) == ("black", 0, [])
+        assert "lamp" in result["message"]
+        b.scanner.dark = False
         assert (await b.test("test-scan", "scanner"))["state"] == "succeeded"
 
 

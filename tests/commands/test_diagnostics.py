@@ -57,7 +57,7 @@ async def test_the_size_that_was_asked_for_is_kept_and_another_one_refused(tmp_p
 
 
 async def test_one_at_a_time_and_one_that_is_cancelled_sends_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.app.collected", large(100 * CHUNK_BYTES))
+    monkeypatch.setattr("agent.system.collecting.collected", large(100 * CHUNK_BYTES))
     async with world(tmp_path) as w, ChaosProxy(w.broker.port, bytes_per_s=64_000) as proxy:
         OPERATOR.install(tmp_path)
         w.config["broker"] = {"url": proxy.url}
@@ -78,7 +78,7 @@ async def test_one_at_a_time_and_one_that_is_cancelled_sends_no_more(tmp_path: P
 
 
 async def test_progress_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.app.collected", large(20 * CHUNK_BYTES))
+    monkeypatch.setattr("agent.system.collecting.collected", large(20 * CHUNK_BYTES))
     async with world(tmp_path) as w, ChaosProxy(w.broker.port, bytes_per_s=64_000) as proxy:
         w.config["broker"] = {"url": proxy.url}
         async with agent_inside(w, SimulatedMachine(tmp_path / "machine")):
@@ -94,7 +94,7 @@ async def test_progress_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_lost_connection_goes_on_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 40 * CHUNK_BYTES + 77
-    monkeypatch.setattr("agent.app.collected", large(size))
+    monkeypatch.setattr("agent.system.collecting.collected", large(size))
     async with world(tmp_path) as w, ChaosProxy(w.broker.port, bytes_per_s=128_000) as proxy:
         w.config["broker"] = {"url": proxy.url}
         async with agent_inside(w, SimulatedMachine(tmp_path / "machine")):
@@ -125,7 +125,7 @@ async def test_a_broker_that_refuses_the_pieces_is_told_what_it_must_allow(tmp_p
 
 
 async def test_another_broker_in_the_middle_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.app.collected", large(40 * CHUNK_BYTES))
+    monkeypatch.setattr("agent.system.collecting.collected", large(40 * CHUNK_BYTES))
     async with world(tmp_path) as w, ChaosProxy(w.broker.port, bytes_per_s=64_000) as proxy, ChaosProxy(w.broker.port) as other:
         w.config["broker"] = {"url": proxy.url}
         async with agent_inside(w, SimulatedMachine(tmp_path / "machine")) as agent:
@@ -158,7 +158,7 @@ async def test_f21_a_bundle_over_64_kbit_s_comes_whole_while_health_goes_first(
 ) -> None:
     """The rate is the real one; the bundle is a sixteenth of the figure's, which `make bench` has (tests/bench/bundle.py)."""
     size = 128 * 1024
-    monkeypatch.setattr("agent.app.collected", large(size))
+    monkeypatch.setattr("agent.system.collecting.collected", large(size))
     async with world(tmp_path) as w, ChaosProxy(w.broker.port, bytes_per_s=8_000, latency_s=0.05) as proxy:
         w.config["broker"] = {"url": proxy.url}
         async with agent_inside(w, SimulatedMachine(tmp_path / "machine")):

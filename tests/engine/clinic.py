@@ -123,6 +123,7 @@ class Citizen:
     the agent leaves it free, and `waited_s` says how long that took her."""
 
     openable = True
+    ours = False
 
     def __init__(self) -> None:
         self.there = False

@@ -422,3 +422,49 @@ async def test_what_goes_last_and_is_refused_is_said_and_one_that_nobody_waits_f
     bench.publisher.pump()
     assert bench.link.topics == ["cmd/diagnostics/c-1/chunk/0"]
     await bench.publisher.close()
+
+
+STATUS = ADDRESS.command_status("probe", "c-1")
+
+
+async def test_the_last_state_of_a_command_is_not_lost_among_answers_that_wait() -> None:
+    bench = Bench(Link(window=0))
+    bench.publisher.follow("cmd-status", STATUS, b"executing")
+    bench.publisher.follow("cmd-status", STATUS, b"succeeded")
+    for number in range(200):
+        bench.publisher.reply("answers/tech-7", b"%d" % number, None)
+        bench.publisher.send_once("cmd-status", ADDRESS.command_status("reboot", f"n-{number}"), b"refused")
+    bench.link.window = WINDOW
+    bench.publisher.pump()
+    await bench.drain()
+    mine = [message.payload for message in bench.link.sent if message.topic == STATUS]
+    assert mine[-1:] == [b"succeeded"]
+
+
+async def test_what_is_followed_goes_in_order_and_the_newest_alone_to_a_later_connection() -> None:
+    bench = Bench()
+    for state in (b"received", b"accepted", b"executing", b"succeeded"):
+        bench.publisher.follow("cmd-status", STATUS, state)
+    await bench.drain()
+    assert [m.payload for m in bench.link.sent if m.topic == STATUS] == [b"received", b"accepted", b"executing", b"succeeded"]
+    bench.link.cut()
+    bench.publisher.connected(())
+    await bench.drain()
+    assert [m.payload for m in bench.link.sent if m.topic == STATUS] == [b"succeeded"]
+    bench.publisher.forget(STATUS)
+    bench.link.cut()
+    bench.publisher.connected(())
+    await bench.drain()
+    assert bench.link.sent == []
+
+
+async def test_a_status_that_the_broker_refuses_waits_with_the_others_of_its_kind() -> None:
+    bench = Bench()
+    bench.publisher.follow("cmd-status", STATUS, b"received")
+    await bench.settle()
+    bench.link.answer(DENIED)
+    bench.link.sent.clear()
+    bench.publisher.follow("cmd-status", STATUS, b"succeeded")
+    await bench.settle()
+    assert bench.link.sent == [], "a broker may end the connection of whoever asks again at once"
+    await bench.publisher.close()

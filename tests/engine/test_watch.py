@@ -202,3 +202,27 @@ async def test_a_look_that_tells_nothing_is_none() -> None:
             device.answer = replace(Reading({"broken": True}), untried=True)
             assert await watch.look() is None
         assert watch.judgement is before
+
+
+async def test_a_look_that_nobody_waits_for_any_more_leaves_the_interval_as_it_was() -> None:
+    """Else the watchdog would starve until the next round: a scanner's is hours away."""
+    device = Device(every_s=3600.0)
+    async with watched(device) as watch:
+        await device.until_asked(1)
+        expected_by_s = watch._expected_by_s
+        assert expected_by_s > asyncio.get_running_loop().time() + 3000
+        begun = asyncio.Event()
+
+        async def hangs(*, active: bool) -> Reading | None:
+            del active
+            begun.set()
+            await asyncio.Event().wait()
+            return None
+
+        device.probe = hangs  # type: ignore[method-assign]
+        looking = asyncio.create_task(watch.fresh(active=True))
+        await begun.wait()
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        assert watch._expected_by_s >= expected_by_s
+        assert watch.on_time()

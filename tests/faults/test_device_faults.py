@@ -131,7 +131,7 @@ STATES: list[tuple[dict[str, Any], dict[str, Any], str, str, str, str]] = [
     # what happens, what ends it, code, severity, who fixes it, the shopkeeper's words
     ({"paper": "out"}, {"paper": "plenty"}, "media-empty", "fault", "shopkeeper", "Plus de papier dans l'imprimante à tickets."),
     ({"paper": "near-end"}, {"paper": "plenty"}, "media-low", "warning", "shopkeeper",
-     "Bientôt plus de papier dans l'imprimante à tickets."),
+     "Il n'y a presque plus de papier dans l'imprimante à tickets."),
     ({"cover_open": True}, {"cover_open": False}, "cover-open", "fault", "shopkeeper",
      "Le capot de l'imprimante à tickets est ouvert."),
     ({"error": "cutter"}, {"error": None}, "cutter-error", "fault", "technician",
@@ -235,7 +235,7 @@ async def test_f62_a_device_that_vanishes_is_absent_at_once_and_picked_up_when_i
         assert time.monotonic() - gone_s < 1
         assert health["status"] == "absent"
         alarm = await until_alarm(w, "no-device", raised=True)
-        assert alarm["text"]["fr"] == "L'imprimante à tickets ne se signale plus : vérifiez la prise et le câble."
+        assert alarm["text"]["fr"] == "La borne ne voit plus l'imprimante à tickets : vérifiez la prise et le câble."
         await w.until(lambda: w.observer.last("service/print") == "down")
 
         w.printer.behaviour.mute = False

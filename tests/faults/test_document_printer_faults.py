@@ -80,11 +80,11 @@ async def bench(
 @pytest.mark.parametrize(
     ("condition", "code", "french"),
     [
-        ({"paper": "out"}, "media-empty", "Plus de papier dans l'imprimante de documents."),
+        ({"paper": "out"}, "media-empty", "Il n'y a plus de papier dans l'imprimante de documents."),
         ({"jammed": True}, "media-jam", "Bourrage papier dans l'imprimante de documents."),
         ({"cover_open": True}, "cover-open", "Le capot de l'imprimante de documents est ouvert."),
-        ({"paper": "low", "held": True}, "media-low", "Bientôt plus de papier dans l'imprimante de documents."),
-        ({"toner_pct": 14}, "toner-low", "Bientôt plus de toner dans l'imprimante de documents."),
+        ({"paper": "low", "held": True}, "media-low", "Il n'y a presque plus de papier dans l'imprimante de documents."),
+        ({"toner_pct": 14}, "toner-low", "Il n'y a presque plus de toner dans l'imprimante de documents."),
         (
             {"other_reasons": ("door-open-error",), "held": True},
             "door-open",
@@ -298,7 +298,7 @@ async def test_from_the_queue_to_the_alarm_and_back(tmp_path: Path) -> None:
             await cups.print_something(title=f"{CANARY}-title", user=f"{CANARY}-user")
             await w.until(lambda: w.observer.last("alarm/document-printer/media-empty"), "the alarm")
             alarm = w.observer.last("alarm/document-printer/media-empty")
-            assert alarm["text"]["fr"] == "Plus de papier dans l'imprimante de documents."
+            assert alarm["text"]["fr"] == "Il n'y a plus de papier dans l'imprimante de documents."
             assert (alarm["fix_by"], alarm["runbook"]) == ("shopkeeper", "document-printer/media-empty")
             await w.until(lambda: w.observer.last("service/print") == "down", "no page comes out")
             cups.change(paper="plenty")

@@ -63,7 +63,7 @@ async def test_f73_an_unknown_usb_stick_is_one_security_event(tmp_path: Path) ->
 
         await observer.until(told, "the security event")
         booth.machine.uevents.announce(Uevent("remove", "usb", "/bus/usb/devices/1-1.4/1-1.4:1.0"))
-        assert told() == [{"slot": "usb-1.4", "ids": "0781:5567", "vendor": "Stick\\x1b[2J", "product": "Blade"}]
+        assert told() == [{"slot": "usb-1.4", "ids": "0781:5567"}]
 
 
 @WHOLE

@@ -280,7 +280,7 @@ async def test_f62_unplugging_is_seen_at_once_and_plugging_in_is_checked_for_rea
         assert time.monotonic() - gone_s < 2  # one health message a second
         assert health["status"] == "absent"
         alarm = await until_alarm(w, "no-device", raised=True)
-        assert alarm["text"]["fr"] == "Le scanner ne se signale plus : vérifiez la prise et le câble."
+        assert alarm["text"]["fr"] == "La borne ne voit plus le scanner : vérifiez la prise et le câble."
 
         scanner.plugged = True
         scanner.status = "jammed"

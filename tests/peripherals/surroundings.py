@@ -43,6 +43,7 @@ class NobodyThere:
     """A booth without citizens."""
 
     openable = True
+    ours = False
 
     def held(self) -> bool:
         return False

@@ -73,7 +73,7 @@ async def test_nothing_of_a_citizen_comes_out(
 ) -> None:
     people = People()
     journal = str(ways_in.journal_of_others(tmp_path / "journal", people))
-    monkeypatch.setattr("agent.app.collected", lambda question: collected(question | {"journal": journal}))
+    monkeypatch.setattr("agent.system.collecting.collected", lambda question: collected(question | {"journal": journal}))
     out: list[tuple[str, bytes]] = []  # where, and what
     with logged() as lines:
         async with ways_in.scene(tmp_path, people) as (w, cups, machine):

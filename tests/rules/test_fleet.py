@@ -202,6 +202,10 @@ def test_no_bytes_at_all_can_stop_a_technicians_tool(topic: str, payload: bytes)
             "event/heal", EVENT | {"class": "heal", "data": {"remedy": "usb-reset", "outcome": "cured"}},
             "61-0007/event/heal  #7 receipt-printer media-empty usb-reset cured",
         ),
+        (
+            "event/command", EVENT | {"class": "command", "code": "heal", "data": {"state": "failed", "reason": "timeout"}},
+            "61-0007/event/command  #7 receipt-printer heal failed timeout",
+        ),
         ("alarm/x/media-empty", ALARM, "61-0007/alarm/x/media-empty  fault, shopkeeper: Plus de papier."),
         ("event/health", EVENT, "61-0007/event/health  #7 receipt-printer media-empty raised"),
         ("event/lifecycle", EVENT | {"peripheral": None, "data": {}}, "61-0007/event/lifecycle  #7 media-empty"),
@@ -215,6 +219,11 @@ def test_a_message_is_one_line_for_a_person(topic: str, payload: Any, line: str)
 
 def test_a_cleared_topic_says_so() -> None:
     assert message_line(Topic.parse(f"{ROOT}/alarm/a/b") or pytest.fail(), b"") == "61-0007/alarm/a/b  cleared"
+
+
+@pytest.mark.parametrize("topic", ["cmd/restart/01J-x/status", "cmd/restart/req", "policy/reported", "config/desired"])
+def test_a_line_begins_with_the_topic_that_there_is(topic: str) -> None:
+    assert message_line(Topic.parse(f"{ROOT}/{topic}") or pytest.fail(), b"") == f"61-0007/{topic}  cleared"
 
 
 def test_an_escape_sequence_in_a_text_never_reaches_the_terminal() -> None:

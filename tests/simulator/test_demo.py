@@ -117,7 +117,7 @@ async def test_the_line_that_it_prints_shows_the_same_topics_in_another_terminal
         assert {topic for topic in heard if "/event/" not in topic} <= shown
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_ends_it_as_well_and_its_broker_with_it(number: signal.Signals) -> None:
     async with demo() as d:
         await d.until(lambda: any("61-0007/state  online" in line for line in d.lines))
@@ -126,6 +126,51 @@ async def test_a_signal_ends_it_as_well_and_its_broker_with_it(number: signal.Si
         d.process.send_signal(number)
         assert await asyncio.wait_for(d.process.wait(), 15) == 0
         assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+async def test_a_command_that_ends_the_agent_starts_it_anew() -> None:
+    async with demo() as d:
+        await d.until(lambda: any("61-0007/state  online" in line for line in d.lines))
+        done = await boothctl(d, "restart", "agent")
+        assert (done[0], done[2]) == (0, ""), done
+        assert '"state":"succeeded"' in done[1].replace(" ", "")
+        await d.until(lambda: sum("61-0007/state  online" in line for line in d.lines) == 2)
+        await d.until(lambda: any(re.search("61-0007/event/command  #[0-9]+ restart succeeded$", line) for line in d.lines))
+        assert re.search(r"61-0007/cmd/restart/\S+/status  ", "\n".join(d.lines))
+        assert d.process.returncode is None
+
+
+async def test_the_button_prints_a_ticket_that_is_shown_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "press.txt"
+    file.write_text("3 button-pressed\n")
+    async with demo("--script", str(file)) as d:
+        await d.until(lambda: any("receipt | - - - 8<" in line for line in d.lines))
+        shown = [line.partition("receipt |")[2].strip() for line in d.lines if "receipt |" in line]
+        assert "61-0007" in shown
+        receipt = Path(next(line.split()[-1] for line in d.lines if line.endswith("/receipt.txt")))
+        assert [line.strip() for line in receipt.read_text("utf-8").splitlines()] == shown
+        assert d.at(">>> button-pressed") < d.at("receipt | - - - 8<")
+        assert not any("broken: button" in line for line in d.lines), "it only happens"
+
+
+async def test_the_default_booth_trusts_development_keys_for_commands() -> None:
+    async with demo() as d:
+        await d.until(lambda: any("61-0007/state  online" in line for line in d.lines))
+        key = next(line.strip() for line in d.lines if line.endswith("development-1.pem"))
+        status, out, err = await boothctl(d, "maintenance", "on", "--sign", key)
+        assert (status, err) == (0, ""), out
+        assert '"state":"succeeded"' in out.replace(" ", "")
+
+
+async def boothctl(d: Demo, *arguments: str) -> tuple[int, str, str]:
+    """`boothctl cmd` at the broker that the demo names."""
+    url = next(line.rpartition("=")[2] for line in d.lines if "BOOTHCTL_BROKER=" in line)
+    process = await asyncio.create_subprocess_exec(
+        str(BIN / "boothctl"), "cmd", "61-0007", *arguments, "--json",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"BOOTHCTL_BROKER": url},
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode or 0, out.decode(), err.decode()
 
 
 async def test_the_actions_are_listed_with_key_and_meaning(tmp_path: Path) -> None:
@@ -165,11 +210,11 @@ async def test_a_script_that_is_no_text_is_status_2_and_no_traceback(tmp_path: P
 
 
 class Terminal:
-    """A pseudo-terminal of 120 × 40 with a demo on it."""
+    """A pseudo-terminal with a demo on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, columns: int = 120, rows: int = 40) -> None:
         self.master, self.slave = pty.openpty()
-        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.modes = termios.tcgetattr(self.slave)
         self.output = b""
         asyncio.get_running_loop().add_reader(self.master, self._read)
@@ -194,8 +239,8 @@ class Terminal:
 
 
 @contextlib.asynccontextmanager
-async def live(*arguments: str) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
-    terminal = Terminal()
+async def live(*arguments: str, columns: int = 120, rows: int = 40) -> AsyncIterator[tuple[Terminal, asyncio.subprocess.Process]]:
+    terminal = Terminal(columns, rows)
     # The terminal's own size counts, not that of whoever runs the tests.
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     process = await asyncio.create_subprocess_exec(
@@ -243,6 +288,62 @@ async def test_keys_break_and_repair_and_q_ends_it() -> None:
         restored(terminal)
 
 
+async def test_on_a_small_terminal_the_line_for_another_one_is_whole() -> None:
+    async with live(columns=80, rows=24) as (terminal, _):
+        await terminal.until("online")
+        page = terminal.text[terminal.text.rindex("[q] quit") :]
+        assert re.match(
+            r"\[q\] quit   BOOTHCTL_BROKER=mqtt://127\.0\.0\.1:\d+\s+mosquitto_sub .* 'booth/v1/61/61-0007/#'", page
+        ), page
+
+
+async def test_the_ticket_is_on_the_screen_where_there_is_room() -> None:
+    async with live(rows=60) as (terminal, _):
+        await terminal.until("online")
+        os.write(terminal.master, b"B")
+        await terminal.until("- - - 8<")
+        await terminal.until("receipt.txt ─")
+
+
+async def test_a_key_that_does_nothing_says_so() -> None:
+    async with live("--profile", "visio-guichet") as (terminal, _):
+        await terminal.until("online")
+        os.write(terminal.master, b"pW")
+        await terminal.until("[p] does nothing here: this booth has no receipt-printer")
+        await terminal.until("[W] does nothing")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--plain",)])
+async def test_a_terminal_that_is_closed_leaves_nothing_behind(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    # Its own session, with the terminal as its controlling one: closing that hangs up on everybody.
+    process = await asyncio.create_subprocess_exec(
+        "setsid", "--ctty", "--wait", str(BIN / "booth-agent"), "demo", *arguments,
+        stdin=slave, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm", "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    os.close(slave)
+    said = b""
+    async with asyncio.timeout(30):
+        while b"online" not in said:
+            said += await asyncio.to_thread(os.read, master, 65536)
+    assert list(tmp_path.glob("booth-demo-*"))
+    os.close(master)
+    await asyncio.wait_for(process.wait(), 20)
+    async with asyncio.timeout(20):
+        while processes_of(tmp_path) or list(tmp_path.glob("booth-demo-*")):
+            await asyncio.sleep(0.05)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines that name something in a folder."""
+    found = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in (text := line.read_bytes()):
+                found.append(text.decode(errors="replace"))
+    return found
+
+
 async def test_keys_typed_faster_than_they_are_read_are_not_lost() -> None:
     async with live() as (terminal, process):
         await terminal.until("online")
@@ -276,6 +377,6 @@ async def test_an_unknown_profile_is_refused_with_those_that_there_are() -> None
 @pytest.mark.parametrize("profile", ["fonctionnaire-virtuel", "visio-guichet"])
 async def test_a_profile_runs_under_its_own_signed_configuration_and_policy(profile: str) -> None:
     async with demo("--profile", profile) as here:
-        await here.until(lambda: any("reported/policy  applied booth:1" in line for line in here.lines))
-        await here.until(lambda: any("reported/config  applied booth:1" in line for line in here.lines))
+        await here.until(lambda: any("policy/reported  applied booth:1" in line for line in here.lines))
+        await here.until(lambda: any("config/reported  applied booth:1" in line for line in here.lines))
         assert not any("rejected" in line or "reverted" in line or "violated" in line for line in here.lines), here.lines

@@ -1,5 +1,6 @@
 """What the ticket says, and what it never says."""
 
+import re
 from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -84,15 +85,33 @@ def test_a_well_booth_says_so_and_asks_for_nothing() -> None:
 
 def test_her_turn_is_said_in_numbered_steps_with_since_when() -> None:
     said = text(HER_TURN)
-    assert "Plus de papier dans l'imprimante de documents. [P12]" in said
+    assert "Il n'y a plus de papier dans l'imprimante de documents. [P12]" in said
     assert "Depuis : mar. 06/10/2026 14:02" in said
     assert "1. Ouvrez le bac de l'imprimante de documents.\n2. Mettez du papier A4" in said
     assert "Téléphone : 02 33 00 00 00" in said
     assert "P comme papier" in said
 
 
+def test_what_nobody_looked_at_yet_is_not_said_to_be_broken() -> None:
+    said = text(replace(WELL, services={"web": "ok", "print": "unknown"}, not_checked=("le scanner",)))
+    assert "NE MARCHE PAS" not in said
+    assert "ÉTAT PAS ENCORE CONNU\n- Impression\n- Le scanner\n" in said
+    assert "ÉTAT PAS ENCORE CONNU" not in text(HER_TURN)
+
+
+def test_services_of_any_number_are_said_not_to_work() -> None:
+    said = text(HER_TURN)
+    assert "- Formulaires à imprimer : hors service\n- Impression : seulement en partie" in said
+
+
+def test_the_device_whose_cables_are_meant_is_named() -> None:
+    for kind, words in (("scanner", "du scanner"), ("receipt-printer", "de l'imprimante à tickets"), ("camera", "de la caméra")):
+        assert re.search(f"rebranchez les? câbles? {words}", " ".join(steps(kind, "no-device", KINDS[kind].noun.fr) or ()))
+
+
 def test_what_the_booth_tried_by_itself_stands_there() -> None:
-    assert "mar. 06/10/2026 14:20 : application redémarrée, sans effet" in text(BROKEN)
+    assert "mar. 06/10/2026 14:20, redémarrage de l'application : sans effet" in text(BROKEN)
+    assert "redémarrage de l'application : réussi, mais la panne est revenue" in text(BROKEN)
 
 
 def test_only_what_the_broker_has_is_said_to_be_told() -> None:
