@@ -113,16 +113,6 @@ certificate = "desk.pem"
 key = "desk.key"
 ```
 
-The broker is that of `--broker URL`, behind the act; else of `BOOTHCTL_BROKER`; else of `~/.config/boothctl.toml`, which may
-name certificates too (a path without a folder is beside it):
-
-```toml
-url = "mqtts://broker.example:8883"
-ca = "ca.pem"
-certificate = "desk.pem"
-key = "desk.key"
-```
-
 `boothctl cmd BOOTH VERB` takes each argument as an option, and the first that is needed without one; `--help` tells them. It
 shows each state as it is reached, then the result; `--json` prints the last status. Exit status: 0 succeeded, 1 refused,
 failed, expired, timed out or cancelled, 2 wrong usage, 3 no answer. `^C` stops following: the command goes on.

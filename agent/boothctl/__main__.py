@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from agent import VERSION
 from agent.boothctl import command_acts, completion, key_acts, push_acts, report_acts, seeing, sign_acts, why
-from agent.boothctl.connection import CONFIG_FILE, come_later, come_later
+from agent.boothctl.connection import CONFIG_FILE, come_later
 from agent.boothctl.terminal import EXIT_DONE, Failed, note
 
 
@@ -33,7 +33,6 @@ def _parser() -> argparse.ArgumentParser:
         f"else url, ca, certificate and key in {CONFIG_FILE}.",
     )
     parser.add_argument("--version", action="version", version=f"boothctl {VERSION}")
-    come_later(parser, "ACT")
     come_later(parser, "ACT")
     json_option = argparse.ArgumentParser(add_help=False)
     json_option.add_argument("--json", action="store_true")

@@ -193,8 +193,6 @@ async def _tell(options: argparse.Namespace, final: CommandStatus, bundle: Bundl
         note(command_pages.ended_line(options.booth, final))
     if left := command_pages.left_alone(final.result):
         note(f"not tested: {', '.join(left)} (in use, or its answer did not come)")
-    if left := command_pages.left_alone(final.result):
-        note(f"not tested: {', '.join(left)} (in use, or its answer did not come)")
     if options.json:
         show(options, plain(final) | ({} if file is None else {"file": str(file)}), str)
     else:

@@ -23,15 +23,7 @@ def ended_line(booth: str, status: CommandStatus) -> str:
     message = (status.result or {}).get("message")
     if message and status.state == "refused" and "wait_s" in str(message):
         message = f"{message} (--wait-s)"
-    if message and status.state == "refused" and "wait_s" in str(message):
-        message = f"{message} (--wait-s)"
     return f"{booth}: {status.verb} {status.state}{reason}{f': {message}' if message else ''}"
-
-
-def left_alone(result: Mapping[str, Any] | None) -> list[str]:
-    """The names that a self-test did not test."""
-    names = (result or {}).get("left_alone")
-    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def left_alone(result: Mapping[str, Any] | None) -> list[str]:

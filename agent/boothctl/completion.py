@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from agent.boothctl.terminal import EXIT_DONE
 from agent.boothctl.words import USUAL_NAMES
-from agent.boothctl.words import USUAL_NAMES
 
 _HOW: Final = {
     "bash": "eval \"$(boothctl completion bash)\" in ~/.bashrc, or in a file of /etc/bash_completion.d",
@@ -146,11 +145,6 @@ def _what(node: Node, action: argparse.Action) -> dict[str, Any]:
     if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
         return {"acts": [name for name, _ in node.acts()]}
     return {"words": _choices(action), "files": ["yes"] if action.type is Path else []}
-
-
-def _choices(action: argparse.Action) -> list[str]:
-    """What may stand there; or usually does, where each booth has names of its own."""
-    return list(action.choices or (USUAL_NAMES if action.metavar == "NAME" and "peripheral" in action.dest else ()))
 
 
 def _choices(action: argparse.Action) -> list[str]:

@@ -11,9 +11,7 @@ from typing import Any, Final
 from agent.boothctl.gather import Listener
 from agent.boothctl.terminal import EXIT_NO_ANSWER, EXIT_USAGE, Failed
 from agent.boothctl.words import seconds
-from agent.boothctl.words import seconds
 from agent.contract.messages import Incoming, Message
-from agent.contract.typed import shown
 from agent.contract.typed import shown
 from agent.system.broker import BrokerAddress
 
@@ -36,21 +34,6 @@ def broker_options(*tls_key: str, wait_s: float | None = DEFAULT_WAIT_S) -> argp
         text = f"for an answer, at most (default {wait_s:g})"
         common.add_argument("--wait", type=seconds, default=wait_s, metavar="SECONDS", help=text)
     return common
-
-
-class _Later(argparse.Action):
-    """An option that stands before the act that takes it."""
-
-    def __call__(self, parser: argparse.ArgumentParser, _namespace: object, _values: object, option: str | None = None) -> None:
-        parser.error(f"write {option} behind {self.const}, as in: {parser.prog} {self.const} {option} …")
-
-
-def come_later(parser: argparse.ArgumentParser, what: str) -> None:
-    """Say where the options of every act stand: behind `what`."""
-    names = ("--broker", "--ca", "--certificate", "--certificate-key", "--wait", "--json")
-    parser.add_argument(
-        *names, action=_Later, nargs="?", const=what, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=argparse.SUPPRESS
-    )
 
 
 class _Later(argparse.Action):

@@ -26,8 +26,9 @@ _WORST_FIRST: Final = ("fault", "warning")
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing that is wrong. `phone_code`: what the booth's ticket has for it, such as "P12". `seen`: it stands in the booth's health now; `alarm`: it has been told as an alarm. Text, part and
-    what was tried are the alarm's, and None where there is none yet."""
+    """One thing that is wrong. `phone_code`: how the booth's ticket calls it, such as "P12". `seen`: it stands in the booth's
+    health now; `alarm`: it has been told as an alarm. Text, part and what was tried are the alarm's, and None where there is
+    none yet."""
 
     peripheral: str
     code: str
@@ -49,9 +50,8 @@ class Trouble:
 @dataclass(frozen=True)
 class Answer:
     """`current`: the booth is there; else all of it is what it said last. `open`: whether its opening hours say so now.
-    `maintenance`: somebody works at it; `maintenance_until` where the command that began it still tells. `commands`: the newest of
-    the `commands_known`. `commands`: the newest of
-    the `commands_known`."""
+    `maintenance`: somebody works at it; `maintenance_until` where the command that began it still tells. `commands`: the
+    newest of the `commands_known`."""
 
     area: str
     booth: str
@@ -69,7 +69,6 @@ class Answer:
     unknown: list[str]
     checked: dict[str, str | None]
     commands: list[dict[str, Any]] = field(default_factory=list)
-    commands_known: int = 0
     commands_known: int = 0
 
 
@@ -133,7 +132,6 @@ def answer(booth: BoothPicture, commands: Any) -> Answer:
         unknown=sorted(name for name, health in booth.health.items() if health["status"] == "unknown"),
         checked={name: booth.health[name]["checked_at"] for name in sorted(booth.health)},
         commands=[plain(status) for status in newest[:_NEWEST]],
-        commands_known=len(newest),
         commands_known=len(newest),
     )
 

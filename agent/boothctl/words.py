@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,10 +14,6 @@ from agent.contract.words import Area, BoothId
 from agent.documents.trust import Use
 
 USES: Final[tuple[Use, ...]] = get_args(Use)
-# What a booth calls its peripherals where nobody named one otherwise: by their kinds.
-USUAL_NAMES: Final = (
-    "audio", "board", "booth", "camera", "document-printer", "kiosk", "network", "receipt-printer", "scanner",
-)  # fmt: skip
 # What a booth calls its peripherals where nobody named one otherwise: by their kinds.
 USUAL_NAMES: Final = (
     "audio", "board", "booth", "camera", "document-printer", "kiosk", "network", "receipt-printer", "scanner",
@@ -39,17 +34,6 @@ def _of_type(type_: Any, text: str) -> str:
         return str(build(type_, text))
     except Invalid as error:
         raise argparse.ArgumentTypeError(error.problems[0].message) from error
-
-
-def seconds(text: str) -> float:
-    """How long something may take."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError("write a number of seconds, 0 or more")
-    return value
 
 
 def seconds(text: str) -> float:

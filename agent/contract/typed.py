@@ -174,7 +174,6 @@ _PRIMITIVE_SCHEMAS: dict[Any, Json] = {
     Any: {},
 }
 _LIMIT_OF = {"maxLength": "string", "maxItems": "array", "maxProperties": "object"}
-_LIMIT_OF = {"maxLength": "string", "maxItems": "array", "maxProperties": "object"}
 _ENTRIES: dict[Any, Any] = {list: list | tuple, tuple: list | tuple, dict: Mapping}
 _FLOAT_END = 10**308  # integers from here on may be no float
 _WRITE_A = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}

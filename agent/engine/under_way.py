@@ -97,9 +97,13 @@ class UnderWay:
         if verb is not None and verb.after_restart is not None and status.state == "executing":
             done = verb.after_restart(record.args, record.boot_id == self._boot_id)
         if done:
-            return self._kept.moved(record, self._statuses.after(status, "succeeded"))
-        why = says("the agent was started anew in the middle of it")
-        return self._kept.moved(record, self._statuses.after(status, "failed", "interrupted", why))
+            ended = self._statuses.after(status, "succeeded")
+        else:
+            why = says("the agent was started anew in the middle of it")
+            ended = self._statuses.after(status, "failed", "interrupted", why)
+        if verb is not None:
+            self._tell(verb, ended)
+        return self._kept.moved(record, ended)
 
     def close(self) -> None:
         """What is under way stays as it is kept, and is looked at when the agent starts again."""
@@ -199,7 +203,7 @@ class UnderWay:
 
     async def _end(self, errand: _Errand, state: CommandState, reason: Reason | None, result: Result | None) -> None:
         self._reach(errand, state, reason, result)
-        self._tell(errand)
+        self._tell(errand.verb, errand.record.status)
         await self._say(errand)
 
     def _reach(
@@ -216,12 +220,11 @@ class UnderWay:
             self._statuses.say(errand.states[errand.said - 1], errand.reply)
         return stored
 
-    def _tell(self, errand: _Errand) -> None:
+    def _tell(self, verb: Verb, ended: CommandStatus) -> None:
         """What only looks is not recorded: anybody may ask for it all day."""
-        ended = errand.record.status
-        if errand.verb.technician or errand.verb.idle_only:
+        if verb.technician or verb.idle_only:
             data = {"id": ended.id, "state": ended.state, "by": ended.by} | ({"reason": ended.reason} if ended.reason else {})
-            self._record("command", errand.verb.name, data)
+            self._record("command", verb.name, data)
 
     # --- cancelled ---
 
@@ -241,7 +244,7 @@ class UnderWay:
             return record.status.state
         errand.task.cancel()
         self._reach(errand, "cancelled")
-        self._tell(errand)
+        self._tell(errand.verb, errand.record.status)
         self.do_beside(self._say_all(errand))
         return "cancelled"
 

@@ -15,9 +15,7 @@ class Heal:
     """`remedy`: one rung of its ladder; without it, the whole ladder."""
 
     peripheral: Name
-    remedy: Name | None = field(
-        default=None, metadata={"meaning": "a remedy of the peripheral's ladder, see docs/healing.md"}
-    )
+    remedy: Name | None = field(default=None, metadata={"meaning": "a remedy of the peripheral's ladder, see docs/healing.md"})
 
 
 @dataclass(frozen=True)

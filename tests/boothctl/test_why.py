@@ -171,7 +171,8 @@ async def test_the_last_ten_commands_are_told_newest_first(tmp_path: Path) -> No
             say(w, "61-0008", f"cmd/probe/c-{number}/status", status_of("probe", f"c-{number}", "succeeded", at=at))
         say(w, "61-0008", "cmd/probe/c-x/status", status_of("probe", "c-y", "succeeded")).wait_for_publish(20)
         lines = (await why(w, "61-0008")).out.splitlines()
-        assert [line.split()[-1] for line in lines[lines.index("last 10 of 12 commands") + 2 :]] == [f"c-{n}" for n in range(11, 1, -1)]
+        told = lines[lines.index("last 10 of 12 commands") + 2 :]
+        assert [line.split()[-1] for line in told] == [f"c-{n}" for n in range(11, 1, -1)]
         w.observer.problems.clear()
 
 
