@@ -135,7 +135,14 @@ class SimulatedBooth:
 
     async def stop(self) -> None:
         async with contextlib.AsyncExitStack() as last:
-            for stop in (self.broker.stop, self.page.stop, self.printer.close, self.cups.stop, self.kiosk.stop):
+            for stop in (
+                self.machine.lockdown.stop,
+                self.broker.stop,
+                self.page.stop,
+                self.printer.close,
+                self.cups.stop,
+                self.kiosk.stop,
+            ):
                 last.push_async_callback(stop)
             last.callback(self.citizen.goes)
             await self.stop_agent()

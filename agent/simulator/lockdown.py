@@ -6,11 +6,13 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from agent.contract.envelope import MAX_ENVELOPE_BYTES
 from agent.simulator.operator import PROVISIONING
 from agent.system.lockdown_socket import LockdownSocket
+
+_ENDED_WITHIN_S: Final = 5.0
 
 
 class SimulatedLockdown(LockdownSocket):
@@ -20,6 +22,7 @@ class SimulatedLockdown(LockdownSocket):
         super().__init__(report=root / "run/booth-lockdown/reported.json")
         self._root = root
         self._installed = False
+        self._programs: list[asyncio.subprocess.Process] = []
 
     @property
     def installed(self) -> bool:
@@ -59,8 +62,19 @@ class SimulatedLockdown(LockdownSocket):
         if await program.wait() != 0:
             raise ConnectionResetError(f"booth-lockdown ended with {program.returncode}")
 
+    async def stop(self) -> None:
+        """One that is still at work would write into a folder that is being removed."""
+        for program in self._programs:
+            if program.returncode is None:
+                program.kill()
+                async with asyncio.timeout(_ENDED_WITHIN_S):
+                    await program.wait()
+        self._programs.clear()
+
     async def _start(self, act: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+        program = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "agent.privileged.lockdown", act, "--root", str(self._root),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1024 * 1024,
         )  # fmt: skip
+        self._programs = [*(other for other in self._programs if other.returncode is None), program]
+        return program

@@ -23,6 +23,7 @@ _COLOURS: Final = {
 }  # fmt: skip
 
 
+_FEWEST_EVENTS: Final = 3
 _EVENTS: Final = 5  # lines of them that stay, where there is room for more than them
 
 
@@ -123,6 +124,10 @@ class LiveScreen:
     def start(self) -> None:
         for line in introduction(self._booth):  # it stands there again when the screen has gone
             print(line, flush=True)
+        if self._booth.operator is not None:
+            self.note(f"keys to sign with: {self._booth.folder}/development-*.pem")
+        if "receipt-printer" in self._booth.profile:
+            self.note(f"what is printed: {self._booth.receipt.file}")
         self._live.start()
 
     def ending(self, fleet: Fleet) -> None:
@@ -195,8 +200,12 @@ class LiveScreen:
         )
         reach = [f"[q] quit   BOOTHCTL_BROKER={broker_url(self._booth)}", subscription(self._booth)]
         reach = [line[at : at + size.width] for line in reach for at in range(0, len(line), size.width)]
-        taken = 3 + len(reach) + (len(booth.health) + 3) + (max(1, len(booth.alarms)) + 2) + len(keys) + 2
-        room = max(3, size.height - taken)
+        above = len(head.wrap(self._live.console, size.width - 4)) + 2
+        taken = above + len(reach) + (len(booth.health) + 3) + (max(1, len(booth.alarms)) + 2) + len(keys) + 2
+        alarms = Panel(_alarms(booth), title="alarms", title_align="left")
+        if size.height - taken < _FEWEST_EVENTS:  # without the keys, which `--actions` lists too, and a frame
+            taken, keys, alarms = taken - len(keys) - 2, [], _alarms(booth)
+        room = max(_FEWEST_EVENTS, size.height - taken)
         # The ticket takes what is beyond the events' own need.
         roll = list(self._booth.receipt.lines)[-(room - _EVENTS - 2) :] if room > _EVENTS + 2 else []
         if roll:
@@ -205,10 +214,10 @@ class LiveScreen:
             Panel(head, title="booth-agent demo", title_align="left"),
             _lines(reach, style="dim"),
             Panel(_peripherals(booth), title="peripherals", title_align="left"),
-            Panel(_alarms(booth), title="alarms", title_align="left"),
+            alarms,
             Panel(_lines(list(self._log)[-room:]), title="events", title_align="left"),
             *([Panel(_lines(roll), title=str(self._booth.receipt.file), title_align="left")] if roll else []),
-            _lines(keys),
+            *([_lines(keys)] if keys else []),
         )
 
 
@@ -257,7 +266,7 @@ def _alarms(booth: BoothPicture) -> Any:
         )
         for (peripheral, code), alarm in sorted(booth.alarms.items())
     ]
-    joined = Text("\n").join(lines) if lines else Text("none", style="dim")
+    joined = Text("\n").join(lines) if lines else Text("no alarm", style="dim")
     joined.no_wrap, joined.overflow = True, "ellipsis"
     return joined
 
