@@ -145,7 +145,7 @@ class PrinterSource:
     def stopped_by(self, reading: Reading) -> TestFailed | None:
         """What keeps it from printing, if a reading shows anything."""
         if reading.unreadable is not None:
-            codes = [reading.unreadable.code]
+            codes: list[str] = [reading.unreadable.code]
         else:
             codes = [item.code for item in find(reading.facts, self._options) if item.code != "media-low"]
             if not codes and reading.facts["online"]:

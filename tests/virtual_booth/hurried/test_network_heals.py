@@ -34,6 +34,7 @@ _BOX_DIES = "; ".join(
         "nft add rule ip box in iifname eth0 drop && ip neighbour flush dev eth0",
     )
 )
+_BOX_LIVES = "nft delete table arp box; nft delete table ip box; true"
 _NETWORKD = "/run/systemd/system/systemd-networkd.service.d"
 
 
@@ -94,23 +95,26 @@ def test_a_card_that_receives_nothing_any_more_is_given_to_its_driver_anew(netwo
 @heals("network", "the box is dead")
 def test_a_dead_box_is_in_vain_and_costs_one_reboot_in_all(lan: VirtualBooth) -> None:
     booth, boot = lan, "cat /proc/sys/kernel/random/boot_id"
-    with agent(booth, SETTINGS, SLOTS + "[boards]\nboard = []\n"):
-        until_said(booth, "health/network", '"status":"ok"')
-        network = Patient(booth, "network")
-        network.breaks(_BOX_DIES)
-        until_heard(booth, "event/heal", '"remedy":"reload-driver","outcome":"failed"', _HEALED_S)
-        network.noted("the box is dead", "", network.events()[-1])
-        # Its last rung: the machine goes off instead of starting again, and is switched on by us.
-        booth.wait_until_off(_HEALED_S)
-        booth.boot(hurried=True)
-    first = booth.run(boot)
-    with plugged_in(booth):
-        booth.run(_BOX_DIES)
-        with agent(booth, SETTINGS, SLOTS, remembers=True):
-            until_heard(booth, "event/heal", '"remedy":"reboot","outcome":"rebooted"')
-            began_s = int(booth.run("cut -d. -f1 /proc/uptime"))
-            booth.wait_for(f"test $(cut -d. -f1 /proc/uptime) -gt {began_s + _EIGHT_HOURS_S}", 2 * _HEALED_S)
-            assert booth.run(boot) == first, "it was rebooted again"
-            tried = [remedy for remedy, _ in network.attempts()]
-            assert tried.count("reboot") == 1
-            assert 2 <= tried.count("renew-address") + 1 <= 3, "it goes on, and slowly"
+    try:
+        with agent(booth, SETTINGS, SLOTS + "[boards]\nboard = []\n"):
+            until_said(booth, "health/network", '"status":"ok"')
+            network = Patient(booth, "network")
+            network.breaks(_BOX_DIES)
+            until_heard(booth, "event/heal", '"remedy":"reload-driver","outcome":"failed"', _HEALED_S)
+            network.noted("the box is dead", "", network.events()[-1])
+            # Its last rung: the machine goes off instead of starting again, and is switched on by us.
+            booth.wait_until_off(_HEALED_S)
+            booth.boot(hurried=True)
+        first = booth.run(boot)
+        with plugged_in(booth):
+            booth.run(_BOX_DIES)
+            with agent(booth, SETTINGS, SLOTS, remembers=True):
+                until_heard(booth, "event/heal", '"remedy":"reboot","outcome":"rebooted"')
+                began_s = int(booth.run("cut -d. -f1 /proc/uptime"))
+                booth.wait_for(f"test $(cut -d. -f1 /proc/uptime) -gt {began_s + _EIGHT_HOURS_S}", 2 * _HEALED_S)
+                assert booth.run(boot) == first, "it was rebooted again"
+                tried = [remedy for remedy, _ in network.attempts()]
+                assert tried.count("reboot") == 1
+                assert 2 <= tried.count("renew-address") + 1 <= 3, "it goes on, and slowly"
+    finally:
+        booth.run(_BOX_LIVES)
