@@ -2,13 +2,13 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from agent.contract.envelope import MAX_ENVELOPE_BYTES
+from agent.system.datagrams import Datagrams
 
 _LINE_BYTES: Final = 1024 * 1024
 _ANSWERS_WITHIN_S: Final = 3700.0  # root may wait an hour for the broker before it goes back
@@ -25,8 +25,7 @@ class LockdownSocket:
     ) -> None:
         self._socket_path = socket_path
         self._report = report
-        self._news: Path | None = None
-        self._listening: socket.socket | None = None
+        self._news: Datagrams | None = None
 
     @property
     def installed(self) -> bool:
@@ -63,24 +62,9 @@ class LockdownSocket:
         """Call `changed` whenever root sends a datagram to `news`: it wrote another report. Raises OSError."""
         if not self.installed:
             return
-        news.unlink(missing_ok=True)
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        listening.bind(str(news))
-        self._news, self._listening = news, listening
-
-        def readable() -> None:
-            with suppress(BlockingIOError):
-                while True:
-                    listening.recv(16)
-                    changed()
-
-        asyncio.get_running_loop().add_reader(listening.fileno(), readable)
+        self._news = Datagrams(news, lambda _: changed())
 
     def close(self) -> None:
-        if self._listening is not None:
-            asyncio.get_running_loop().remove_reader(self._listening.fileno())
-            self._listening.close()
-            self._listening = None
         if self._news is not None:
-            with suppress(OSError):
-                self._news.unlink()
+            self._news.close()
+            self._news = None
