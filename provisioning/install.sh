@@ -85,7 +85,7 @@ fi
 [ -e "$root/etc/booth-agent/slots.toml" ] || install -m 0644 provisioning/slots.toml "$root/etc/booth-agent/slots.toml"
 
 # The policy begins to count when the booth starts next: whoever installs it by ssh is not cut off in the middle.
-sockets=$(cd systemd && echo booth-act-*.socket)
+sockets=$(cd systemd && echo booth-act-*.socket booth-journal.socket)
 lockdown=$(cd systemd && echo booth-lockdown-*.socket booth-lockdown-apply.service booth-lockdown-check.timer \
     booth-lockdown-check.path booth-pages.path booth-pages.timer)
 if [ -n "$root" ]; then

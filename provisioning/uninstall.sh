@@ -26,7 +26,7 @@ if [ -n "$running" ]; then
         booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
     # shellcheck disable=SC2086  # a list of words, on purpose
     systemctl --quiet disable --now $units 2> /dev/null || true
-    systemctl stop booth-lockdown-next.timer 'booth-lockdown-*.service' booth-pages.service 'booth-retry@*.timer' 'booth-retry@*.service' 'booth-act-*@*.service' booth-acts.slice || true
+    systemctl stop booth-lockdown-next.timer 'booth-lockdown-*.service' booth-pages.service 'booth-retry@*.timer' 'booth-retry@*.service' 'booth-act-*@*.service' 'booth-journal@*.service' booth-acts.slice || true
     systemctl reset-failed 'booth-*' 2> /dev/null || true
 fi
 

@@ -102,6 +102,7 @@ def test_every_program_of_a_unit_is_there(booth: Path) -> None:
         "booth-light",
         "booth-lockdown",
         "booth-pages",
+        "python",
     }
     others = ("booth-act", "booth-light", "booth-button", "booth-lockdown", "booth-pages", "booth-session", "boothctl")
     for name in ("booth-agent", *others):

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from agent.contract.typed import build
 from agent.contract.words import Area, BoothId
-from agent.diagnostics import lines, units
+from agent.diagnostics import journal, lines, units
 from agent.diagnostics.allowed import BOOT_ID, LEFT_OUT, TIME, form, text, word
 from agent.diagnostics.known import Known
 from agent.diagnostics.packing import TooSmall, packed
@@ -61,7 +61,9 @@ def bundle(question: Mapping[str, Any]) -> dict[str, Any]:
         "versions": versions(),
         "units": units.states(names),
         **known.sections(),
-        "journal": asdict(lines.read(names, known.peripherals, Path(folder) if folder else None)),
+        "journal": asdict(lines.read(names, known.peripherals, Path(folder)))
+        if folder
+        else journal.told(names.configured, known.peripherals),
     }
 
 

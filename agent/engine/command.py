@@ -165,7 +165,7 @@ class Commander:
         with contextlib.suppress(Refusal, BadJson):
             request = _what_is_readable(decode_object(open_envelope(envelope).payload, MAX_REQUEST_BYTES))
             if request.id is None or all(self._kept.get(request.id, signed=signed) is None for signed in (True, False)):
-                return request
+                return Request(request.id)
         return Request()
 
     def _say_again(self, id_: str | None, reply: Reply, *, signed: bool) -> bool:

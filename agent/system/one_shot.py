@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO, cast
+from typing import BinaryIO, Final, cast
+
+_DIES_WITHIN_S: Final = 2.0  # after SIGKILL; one that is still there then is stuck in the kernel
 
 
 class NotRun(OSError):
@@ -40,8 +42,11 @@ async def run_module(
     except TimeoutError:
         raise NotRun(f"no answer in {deadline_s:g} s") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if not gone.done():
+            os.killpg(process.pid, signal.SIGKILL)  # not yet reaped: it is still ours to name
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DIES_WITHIN_S):
+                    await asyncio.shield(gone)
 
 
 def _gone(process: "subprocess.Popen[bytes]", descriptor: int) -> "asyncio.Future[int]":
