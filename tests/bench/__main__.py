@@ -266,6 +266,8 @@ Healed: {healable.share_pct(results):.0f} % (wanted: 80). Remedies during a sess
 noisy runs: 0 (`tests/engine/test_heal.py` asserts it). Not healed: what nothing cures, after which a technician is named.
 
 {healable.table(results)}
+
+What the running agent healed in the virtual booth, with the kernel's own devices: [virtual-booth.md](virtual-booth.md).
 """
 
 

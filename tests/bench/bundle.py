@@ -26,9 +26,9 @@ NEWS_EVERY_S = 20.0
 # The daemon itself, with a bundle of this size in place of what its process makes.
 _DAEMON = """
 import sys
-import agent.app
+import agent.system.collecting
 from tests.diagnostics.large import large
-agent.app.collected = large(int(sys.argv[1]))
+agent.system.collecting.collected = large(int(sys.argv[1]))
 from agent.daemon import main
 sys.exit(main(*sys.argv[2:]))
 """
