@@ -475,7 +475,7 @@ async def test_f20_packet_loss_and_latency_raise_no_false_alarm(tmp_path: Path) 
         world(tmp_path) as w,
         ChaosProxy(w.broker.port, latency_s=0.2, jitter_s=0.15, stall_every=5, stall_s=1.2) as proxy,
     ):
-        # The line takes up to 6 s of it, for the four states of a command; the rest is for a machine that is busy with other tests.
+        # The line takes up to 6 s of it, for the four states of a command; the rest is for a machine that is busy otherwise.
         w.config["broker"] = {"url": proxy.url, "keepalive_s": 4 * KEEPALIVE_S}
         w.config["peripherals"]["network"] = {"kind": "network", "interval_s": 5.0}
         async with agent_inside(w, SimulatedMachine(tmp_path / "machine")):
