@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -79,6 +80,8 @@ class Observer:
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
+        # Else each publication waits for 40 ms (Nagle's algorithm), and what is measured is that.
+        self._client.on_socket_open = _without_delay
         for name, value in options.items():
             getattr(self._client, name)(*value)
         self._client.connect("127.0.0.1", port)
@@ -165,6 +168,10 @@ class Observer:
         elif seen.expiry_s is not None and wanted is not None and seen.expiry_s > wanted:
             found.append(f"{seen.topic}: expiry {seen.expiry_s}, over {wanted}")
         return found
+
+
+def _without_delay(_client: Any, _data: Any, opened: Any) -> None:
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 @dataclass
