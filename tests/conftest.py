@@ -2,11 +2,18 @@
 
 import asyncio
 import inspect
+import signal
 import threading
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+# A run in the background has these ignored, and every program that a test starts and then signals would inherit that.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
+
 
 # A property that holds is not late: the machine may be busy with three other files.
 settings.register_profile("busy", deadline=None)
