@@ -232,7 +232,7 @@ async def test_f62_a_device_that_vanishes_is_absent_at_once_and_picked_up_when_i
         else:
             w.printer.close_ptys()
         health = await until_codes(w, "no-device")
-        assert time.monotonic() - gone_s < 1
+        assert time.monotonic() - gone_s < 1.5, "at once, but for the one message a second that a peripheral has"
         assert health["status"] == "absent"
         alarm = await until_alarm(w, "no-device", raised=True)
         assert alarm["text"]["fr"] == "La borne ne voit plus l'imprimante à tickets : vérifiez la prise et le câble."
