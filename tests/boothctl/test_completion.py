@@ -33,8 +33,8 @@ zpty -w shell $'\\x15print END$((40+2))'
 until_seen END42
 print -r -- "$REPLY"
 """
-bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-zsh = pytest.mark.skipif(shutil.which("zsh") is None, reason="no zsh here")
+bash = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing (apt-get install bash)")
+zsh = pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is missing (apt-get install zsh)")
 
 
 def complete(folder: Path, *words: str) -> list[str]:
