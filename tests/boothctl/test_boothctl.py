@@ -33,6 +33,7 @@ async def a_hundred_booths(folder: Path) -> AsyncIterator[tuple[World, str]]:
     async with world(folder) as w:
         await w.start_agent()
         w.observer.heartbeat_s = 3600
+        await w.until(lambda: w.observer.last("service/print") == w.observer.last("led") == "ok", "all that it says at first")
         for number in range(50):
             for area in ("70", "72"):
                 booth = f"{area}-{number:04}"
