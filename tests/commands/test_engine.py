@@ -31,11 +31,12 @@ DONE = ["received", "accepted", "executing", "succeeded"]
 
 @asynccontextmanager
 async def booth(folder: Path, machine: SimulatedMachine | None = None) -> AsyncIterator[tuple[World, Agent]]:
-    """A booth that is online, with a synchronised clock and a trust list."""
+    """A booth that is online and has looked at its printer, with a synchronised clock and a trust list."""
     async with world(folder) as w:
         OPERATOR.install(folder)
         async with agent_inside(w, machine or SimulatedMachine(folder / "machine")) as agent:
             await w.until(lambda: w.observer.last("state") and w.observer.last("state")["state"] == "online", "online")
+            await w.until(lambda: w.observer.last("led") == "ok" and w.observer.last("service/print") == "ok", "its first look")
             yield w, agent
 
 
