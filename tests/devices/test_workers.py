@@ -1,6 +1,7 @@
 """Workers: one call, one process, one device; a deadline that holds; whatever happens in there stays in there."""
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -278,12 +279,15 @@ async def test_the_agents_sudden_end_is_its_workers_end(tmp_path: Path) -> None:
 async def test_a_machine_that_has_no_descriptor_left_is_an_answer_too() -> None:
     workers = Workers()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
-    try:
+    highest = max(int(file.name) for file in Path("/proc/self/fd").iterdir())
+    with contextlib.ExitStack() as held:
+        # The limit is on the number, and what was closed before has left holes below the highest one.
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 2, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                held.enter_context(open(os.devnull, "rb"))
         error = await failure(workers, "echo")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert error.code == "probe-failed"
     assert "no worker" in error.detail["reason"]
     assert workers.alive == 0
