@@ -13,6 +13,10 @@ RefusalCode = Literal[
     "expired", "too-large", "bad-json", "invalid", "unsupported", "below-floor",
 ]  # fmt: skip
 LayerName = Literal["fleet", "area", "booth"]
+UpdatePhase = Literal[
+    "idle", "downloading", "verified", "waiting-idle", "installing", "switching", "verifying", "committed", "rolling-back",
+    "rolled-back", "failed",
+]  # fmt: skip
 ReportedStatus = Literal["pending", "applying", "awaiting-confirmation", "applied", "rejected", "reverted", "stale", "drifted"]
 
 
@@ -128,10 +132,7 @@ class UpdateReported(Reported):
 
     from_: str | None = field(default=None, metadata={"key": "from"})
     to: str | None = None
-    phase: Literal[
-        "idle", "downloading", "verified", "waiting-idle", "installing", "switching", "verifying", "committed",
-        "rolling-back", "rolled-back", "failed",
-    ] = "idle"  # fmt: skip
+    phase: UpdatePhase = "idle"
     attempt: int = 0
     pct: int | None = None
     reason: str | None = None

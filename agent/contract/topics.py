@@ -68,10 +68,12 @@ class Address:
 
     def subscriptions(self) -> list[str]:
         """What a booth listens to: its own, its area's and the fleet's documents, commands, its echo. Trust lists first: they
-        decide about what follows."""
+        decide about what follows. Updates from the fleet's on: where a rollout has emptied the booth's own document, the version
+        stays named."""
         places = (self.root, f"{PREFIX}/{self.area}/{ALL}", f"{PREFIX}/{ALL}/{ALL}")
         kinds = ("trust", *(kind for kind in DOCUMENT_KINDS if kind != "trust"))
-        documents = [f"{place}/{kind}/desired" for kind in kinds for place in places]
+        in_order = {"update": places[::-1]}
+        documents = [f"{place}/{kind}/desired" for kind in kinds for place in in_order.get(kind, places)]
         return [*documents, f"{self.root}/cmd/+/req", self.echo]
 
 

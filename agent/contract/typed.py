@@ -63,13 +63,17 @@ class Range:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A text that matches `regex` as a whole; `meaning` is what an operator is told to write."""
+    """A text that matches `regex` as a whole; `meaning` is what an operator is told to write. `secret`: what he wrote instead is
+    not repeated."""
 
     regex: str
     meaning: str
+    secret: bool = False
 
     def complaint(self, value: Any) -> str | None:
-        return None if re.fullmatch(self.regex, value) else f"write {self.meaning} (here: {shown(value)})"
+        if re.fullmatch(self.regex, value):
+            return None
+        return f"write {self.meaning}" + ("" if self.secret else f" (here: {shown(value)})")
 
     def schema(self) -> Json:
         return {"pattern": f"^(?:{self.regex})$", "description": self.meaning}
