@@ -5,15 +5,21 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 ARGS   ?=
 PYTHON ?= python3
+# What a release is for, where it goes, and where what other machines need is kept.
+ARCH    := amd64 arm64
+BUNDLES ?= build/bundles
+CROSS   ?= build/cross
 
 # What `make run` and everything else needs from the system; apt is asked only for what is missing.
 BUILD_PACKAGES := python3 python3-venv python3-dev gcc linux-libc-dev pkg-config libsystemd-dev libsane-dev
 BOOTH_PACKAGES := mosquitto mosquitto-clients cups-daemon cups-client libsane1
-TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base faketime iproute2 nftables openssl sane-utils strace systemd systemd-journal-remote udev xvfb
+TEST_PACKAGES  := alsa-utils chromium cups-ipp-utils dnsmasq-base e2fsprogs faketime iproute2 nftables openssl sane-utils strace systemd systemd-journal-remote udev xvfb
+# What builds a release for the other architecture, and tries it out.
+CROSS_PACKAGES := $(if $(filter x86_64,$(shell uname -m)),gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static)
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
-.PHONY: help setup run test test-system test-healing check fuzz bench install uninstall wheels lock schema runbook reference clean
+.PHONY: help setup run test test-system test-healing check fuzz bench install uninstall wheels bundle lock schema runbook reference clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -34,7 +40,7 @@ run: setup ## a booth with its broker, live on screen; ARGS="--help" for more
 	@$(BIN)/booth-agent demo $(ARGS)
 
 test: setup ## the whole suite, against real peers on loopback
-	@sh provisioning/system-packages $(TEST_PACKAGES)
+	@sh provisioning/system-packages $(TEST_PACKAGES) $(CROSS_PACKAGES)
 	@# Most tests wait more than they work: four at a time, each file in one process.
 	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
 
@@ -83,6 +89,10 @@ uninstall: ## all of it, with DESTDIR= as above; KEEP=1 leaves configuration and
 wheels: ## what installing without a network needs, into WHEELS=DIR
 	@sh provisioning/wheels.sh
 
+bundle: ## the release that booths take as an update, into BUNDLES=DIR (build/bundles); ARCH="amd64 arm64"
+	@sh provisioning/system-packages python3
+	@$${PYTHON:-/usr/bin/python3} provisioning/bundle.py --out "$(BUNDLES)" --arch "$(ARCH)" --cross "$(CROSS)"
+
 schema: setup ## write docs/contract.schema.json from the types
 	$(BIN)/python -m agent.contract.schema docs/contract.schema.json
 
@@ -102,6 +112,8 @@ lock: setup ## pin every dependency again, with hashes
 	    --no-annotate --custom-compile-command "make lock" setup.cfg --all-extras -o requirements/dev.lock
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	    --no-annotate --custom-compile-command "make lock" setup.cfg --extra scanner --extra receipts --extra gpio -o requirements/booth.lock
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
+	    --no-annotate --custom-compile-command "make lock" --constraint requirements/booth.lock requirements/base.in -o requirements/base.lock
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \
 	    --no-annotate --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.lock
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --upgrade \

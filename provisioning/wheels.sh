@@ -1,6 +1,7 @@
 #!/bin/sh
-# Build the wheels that an installation needs, into the folder WHEELS: those of requirements/booth.lock, and setuptools, which
-# builds the agent's own. They are for this machine's architecture and version of Python. `make wheels WHEELS=DIR`
+# Build the wheels that an installation needs, into the folder WHEELS: those of requirements/booth.lock, those of base.lock for root's
+# part of updates, and setuptools, which builds the agent's own. They are for this machine's architecture and version of Python.
+#     make wheels WHEELS=DIR
 set -eu
 
 wheels=${WHEELS:?name the folder: make wheels WHEELS=DIR}
@@ -19,3 +20,4 @@ pip install --require-hashes -r requirements/build.lock
 mkdir -p "$wheels"
 pip wheel --require-hashes --no-deps --wheel-dir "$wheels" -r requirements/build.lock
 pip wheel --require-hashes --no-deps --no-build-isolation --wheel-dir "$wheels" -r requirements/booth.lock
+pip wheel --require-hashes --no-deps --wheel-dir "$wheels" -r requirements/base.lock
