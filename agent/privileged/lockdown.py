@@ -6,27 +6,18 @@ removed.
 """
 
 import argparse
-import fcntl
 import json
 import os
-import select
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-from agent.contract.decode import BadJson, decode_object, encode
-from agent.contract.envelope import MAX_ENVELOPE_BYTES
-from agent.contract.typed import Invalid, build
+from agent.contract.decode import encode
+from agent.privileged.asked import alone, read
 from agent.privileged.keeping import REPORT, RUN, Lockdown, Request
 from agent.privileged.machine import Machine
 from agent.privileged.verdict import Ended
-
-_READ_S: Final = 10.0
-_TURN_S: Final = 30.0
-_HEADER_BYTES: Final = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,8 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.act == "show":
         return _show(machine)
     try:
-        asked = _read() if options.act == "serve" else None  # before the lock: a client that is slow keeps nobody else
-        with _alone(machine):
+        asked = read(Request) if options.act == "serve" else None  # before the lock: a client that is slow keeps nobody else
+        with alone(machine.path(RUN)):
             return _run(machine, options.act, asked)
     except BlockingIOError:
         return 0  # a document is on trial, which is measured at its end
@@ -78,46 +69,6 @@ def _show(machine: Machine) -> int:
         sys.stderr.write("booth-lockdown: nothing was applied since the start of the machine\n")
         return 1
     return 0
-
-
-def _read() -> tuple[Request, bytes]:
-    """The daemon's question. Raises Ended for anything else, and for none in time."""
-    data = b""
-    request: Request | None = None
-    until_s = time.monotonic() + _READ_S
-    while request is None or len(data) < min(request.bytes, MAX_ENVELOPE_BYTES + 1):
-        readable, _, _ = select.select([sys.stdin.fileno()], [], [], max(0.0, until_s - time.monotonic()))
-        chunk = os.read(sys.stdin.fileno(), 65536) if readable else b""
-        if not chunk:
-            raise Ended("bad-request", "write a line of JSON, and as many bytes as it says")
-        data += chunk
-        if request is None and b"\n" in data[:_HEADER_BYTES]:
-            line, _, data = data.partition(b"\n")
-            try:
-                request = build(Request, decode_object(line, _HEADER_BYTES))
-            except (BadJson, Invalid) as error:
-                raise Ended("bad-request", str(error)) from error
-        elif request is None and len(data) > _HEADER_BYTES:
-            raise Ended("bad-request", "the first line is too long")
-    return request, data[: request.bytes][: MAX_ENVELOPE_BYTES + 1]
-
-
-@contextmanager
-def _alone(machine: Machine) -> Iterator[None]:
-    """One at a time. Raises BlockingIOError where another one goes on for longer."""
-    folder = machine.path(RUN)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600), "rb") as lock:
-        until_s = time.monotonic() + _TURN_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until_s:
-                    raise
-                time.sleep(0.2)
-        yield
 
 
 if __name__ == "__main__":
