@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import VERSION
 from agent.accepted_devices import AcceptedDevices
 from agent.contract.button import SOCKET_NAME
 from agent.contract.messages import Incoming
@@ -67,6 +68,7 @@ from agent.verbs.declaration import Heard, Result
 
 if TYPE_CHECKING:
     from agent.engine.bundle import Bundles
+    from agent.engine.updates import Updates
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +146,7 @@ class Agent:
             on_usb=lambda handler: self._machine.uevents.subscribe(pluggable_only(handler)),
             resolve=resolve,
             broker=self._broker_view,
-            clock=lambda: ClockView(self._clock.synced(), self._clock.below_floor()),
+            clock=lambda: ClockView(self._clock.synced(), self._clock.below_floor(), self._clock.today()),
             agent=self._agent_view,
             people_expected=self._people_expected,
             workers=self._workers,
@@ -180,6 +182,7 @@ class Agent:
             self.ticket_code,
             Moment(self._clock.wall, self._clock.wall_s, self._clock.synced), self._boot_id, recorder.of_booth,
         )  # fmt: skip
+        self._updates = self._updates_of(session, recorder, state_dir) if self._machine.updates.installed else None
         self._button = self._button_of(session, recorder)
         self._button_socket = ButtonSocket(self._runtime_dir / SOCKET_NAME)
         self._live.govern(
@@ -203,11 +206,14 @@ class Agent:
         self.ticketing.remember(state)
         self._reporter.remember(Remembered.load(state), self._watches)
         self._commander.remember(state)
+        if self._updates is not None:
+            self._updates.remember(state)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(keep_clock_floor(self._clock))]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
             work += [group.create_task(task) for task in (self._configurer.run(), self._light.run(), self.ticketing.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
+            work += [] if self._updates is None else [group.create_task(self._updates.run())]
             connection = group.create_task(self._mqtt.run())
             watchdog = group.create_task(feed_watchdog(self._watches))
             service_manager.notify("READY=1")
@@ -250,6 +256,8 @@ class Agent:
         self._maintenance.close()
         self._locating.close()
         self._configurer.close()
+        if self._updates is not None:
+            self._updates.close()
         self._takeovers.close()
         self._lockdown.close()
         self._reporter.close()
@@ -284,6 +292,8 @@ class Agent:
             return
         if topic.kind == "echo":
             self._echo.received(message.payload)
+        elif topic.kind == "desired" and topic.names[0] == "update" and self._updates is not None:
+            self._updates.desired(topic, message)
         elif topic.kind == "desired":
             self._configurer.desired(topic, message)
         elif topic.kind == "cmd-req":
@@ -348,7 +358,7 @@ class Agent:
         denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
         return AgentView(
             self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable,
-            self._configurer.drifted, self._takeovers.recent,
+            self._configurer.drifted, self._takeovers.recent, None if self._updates is None else self._updates.failed,
         )  # fmt: skip
 
     async def _broker_view(self) -> BrokerView:
@@ -423,6 +433,31 @@ class Agent:
             self.ticketing.pressed, self._controls.reboot, restarting, session, recorder.of_booth, self._store.flushed,
             self._clock.mono_s,
         )  # fmt: skip
+
+    def _updates_of(self, session: SessionLock, recorder: Recorder, state_dir: Path) -> "Updates":
+        # Imported where root's part is installed.
+        from agent.engine.update_parts import Quiet, Self  # noqa: PLC0415
+        from agent.engine.updates import Updates  # noqa: PLC0415
+        from agent.system.downloads import Downloads  # noqa: PLC0415
+
+        own = Self(
+            self._address.booth, VERSION, self._boot_id, lambda: all(watch.settled.is_set() for watch in self._watches.values()),
+            lambda: self._store.condition in ("ok", "full"), lambda: self._echo.heard is True, self._stop.set,
+        )  # fmt: skip
+        quiet = Quiet(session, self._open_now, self._clock.mono_s, lambda: self._live.current.updates.spread_s)
+        updates = Updates(
+            self._publisher, self._address.reported("update"), self._clock.wall, recorder.of_booth,
+            lambda told: self._store.save("update", told), self._machine.updates,
+            Downloads(state_dir / "downloads", lambda: self._live.current.updates.rate_kib_s * 1024.0),
+            own, quiet, self._update_changed,
+        )  # fmt: skip
+        updates.ask_again = self._mqtt.subscribe_again
+        self._reporter.updating = lambda: updates.working
+        return updates
+
+    def _update_changed(self) -> None:
+        self._reporter.modes_changed()
+        self._own_state_changed()
 
     def _start_kernel_events(self) -> None:
         try:

@@ -22,6 +22,7 @@ from agent.system.clock import MachineTimes, Times
 from agent.system.lockdown_socket import LockdownSocket
 from agent.system.threads import in_thread
 from agent.system.uevents import Uevent, Uevents
+from agent.system.update_socket import UpdateSocket
 
 _PLUGGED_SUBSYSTEMS: Final = ("usb", "usbmisc", "tty", "video4linux", "sound", "leds")
 LIGHT_SOCKET: Final = "light.sock"
@@ -37,6 +38,7 @@ class Machine:
     times: Times = field(default_factory=MachineTimes)
     acts: Acts = field(default_factory=SocketActs)
     lockdown: LockdownSocket = field(default_factory=LockdownSocket)
+    updates: UpdateSocket = field(default_factory=UpdateSocket)
 
 
 def board_of(files: KernelFiles) -> Board:

@@ -22,6 +22,7 @@ from agent.settings_tables import (
     ReportingTable,
     ServiceTable,
     TicketTable,
+    UpdatesTable,
 )
 from agent.system.broker import BrokerAddress, url_problem
 
@@ -50,6 +51,7 @@ class Settings:
     button: ButtonTable | None
     heal: HealTable
     ticket: TicketTable
+    updates: UpdatesTable
     services: Mapping[str, ServiceRule]
     peripherals: tuple[PeripheralSettings, ...]
 
@@ -99,6 +101,7 @@ def read(data: Mapping[str, Any], kinds: Mapping[str, Peripheral], directory: Pa
         button=document.button,
         heal=document.heal,
         ticket=document.ticket,
+        updates=document.updates,
         services=services,
         peripherals=tuple(peripherals),
     )

@@ -15,7 +15,7 @@ from agent.rules.layers import by_name, effective
 from agent.settings import Settings, read
 
 SECTIONS: Final = (
-    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "ticket", "broker", "appointments",
+    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "ticket", "updates", "broker", "appointments",
     "home_assistant",
 )  # fmt: skip
 BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
@@ -108,6 +108,7 @@ def reported_sections(settings: Settings, local: Table, documents: Mapping[Layer
         "heal": plain(settings.heal),
         "light": plain(settings.light),
         "ticket": plain(settings.ticket),
+        "updates": plain(settings.updates),
         "broker": {"url": settings.broker.url, "keepalive_s": settings.broker.keepalive_s},
         "appointments": {"at": [f"{moment:%Y-%m-%dT%H:%M}" for moment in settings.appointments]},
     }

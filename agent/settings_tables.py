@@ -119,6 +119,16 @@ class TicketTable:
     printer: Name | None = None
 
 
+@dataclass(frozen=True)
+class UpdatesTable:
+    """How updates are fetched. `spread_s`: over so long the booths of a fleet begin with the same one, and
+    less than a booth is on in a day; `rate_kib_s`: so much of the
+    line it may take, KiB/s."""
+
+    spread_s: Annotated[int, Range(0, 14_400)] = 3600
+    rate_kib_s: Annotated[int, Range(8, 1_000_000)] = 512
+
+
 _Kinds = Annotated[list[str], Length(64)]
 
 
@@ -145,4 +155,5 @@ class Document:
     button: Button | None = None
     heal: HealTable = field(default_factory=HealTable)
     ticket: TicketTable = field(default_factory=TicketTable)
+    updates: UpdatesTable = field(default_factory=UpdatesTable)
     services: dict[str, ServiceTable] = field(default_factory=dict)

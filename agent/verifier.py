@@ -85,7 +85,11 @@ def answer(question: Question, message: bytes) -> Answer:
         _judge(question, question.kind, message, shelf)
     except Refusal as refusal:
         return Answer("refused", revisions(shelf), errors_of(question.layer, refusal))
-    missing = "no lockdown of root's (booth-act-lockdown.socket)" if question.kind == "policy" else "no updates in this version"
+    missing = (
+        "no lockdown of root's (booth-act-lockdown.socket)"
+        if question.kind == "policy"
+        else "no part of root's for updates (booth-update-serve.socket)"
+    )
     unsupported = Refusal("unsupported", "", f"well signed, but this booth has {missing}")
     return Answer("refused", revisions(shelf), errors_of(question.layer, unsupported))
 

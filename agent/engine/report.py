@@ -78,6 +78,7 @@ class Reporter:
         self.maintained: Callable[[], bool] = lambda: False
         self.located: Callable[[], bool] = lambda: False
         self.restarting: Callable[[], bool] = lambda: False
+        self.updating: Callable[[], bool] = lambda: False
         self.booth = booth
         self._publisher = publisher
         self._recorder = recorder
@@ -147,7 +148,7 @@ class Reporter:
         self._refresh()
 
     def modes_changed(self) -> None:
-        """`maintained`, `located` or `restarting` answers differently."""
+        """`maintained`, `located`, `restarting` or `updating` answers differently."""
         self._refresh()
 
     def show_light_again(self) -> None:
@@ -343,7 +344,7 @@ class Reporter:
         self._show_light(word)
 
     def _word_of_light(self) -> LightWord:
-        working = self.care.working or self.maintained() or self.restarting()
+        working = self.care.working or self.maintained() or self.restarting() or self.updating()
         return light(self._alarms.values(), starting=self._state == "starting", locate=self.located(), working=working)
 
     def _say_state(self, *, urgent: bool = False) -> None:

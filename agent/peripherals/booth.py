@@ -28,6 +28,8 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
         yield Observed("takeover")
     if facts["drifted_rules"]:
         yield Observed("policy-drift", {"rules": facts["drifted_rules"]})
+    if facts["update_failed"]:
+        yield Observed("update-failed", {"update": facts["update_failed"]})
     if facts["session_lock"] is False:
         yield Observed("probe-failed", {"reason": "the session lock cannot be opened: nothing is scanned, filmed or mended"})
     if facts["session_endless"]:
@@ -52,6 +54,7 @@ class AgentSource:
                 "session_endless": view.session_endless,
                 "session_lock": view.session_lock,
                 "drifted_rules": " ".join(view.drifted) or None,
+                "update_failed": view.update_failed,
             }
         )
 
@@ -73,6 +76,7 @@ PERIPHERAL = Peripheral(
         Fact("session_lock", "boolean", "the session lock can be opened; one that cannot counts as a citizen's"),
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
         Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last quarter of an hour; null if none"),
+        Fact("update_failed", "string", "the update that did not become what the operator wants, and why; null if none"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(
@@ -101,6 +105,10 @@ PERIPHERAL = Peripheral(
                 "La borne n'était plus protégée comme prévu ; elle s'est corrigée.",
                 "The booth was found not to be locked down as its policy says, and was corrected.",
             ),
+        ),
+        FindingKind(
+            "update-failed", "warning", "remote",
+            Text("Une mise à jour n'a pas réussi ; la borne fonctionne avec la précédente.", "An update failed; the one before is in use."),
         ),
         FindingKind(
             "store-damaged", "warning", "technician",

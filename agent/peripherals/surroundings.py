@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Protocol
 
@@ -30,8 +31,11 @@ class BrokerView:
 
 @dataclass(frozen=True)
 class ClockView:
+    """`today`: the day in UTC; None while the clock is certainly wrong."""
+
     synced: bool
     below_floor: bool
+    today: date | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class AgentView:
     session_lock: bool = True
     drifted: tuple[str, ...] = ()
     taken_over: bool = False
+    update_failed: str | None = None
 
 
 class Session(Protocol):
