@@ -4,6 +4,7 @@
 #   DESTDIR=DIR   into a tree that becomes a booth's root later; nothing is started, and no user is made: systemd-sysusers and
 #                 systemd-tmpfiles do that when the booth boots.
 #   WHEELS=DIR    without a network, from a folder that `make wheels` has filled
+#   FORMS=DIR     the first forms, a folder that `boothctl forms check` finds good; provisioning/forms has specimens, for a trial
 #   PYTHON=FILE   the booth's Python, if not /usr/bin/python3
 #
 # Configuration that is there is never touched.
@@ -15,8 +16,21 @@ root=$(absolute "${DESTDIR:-}")
 wheels=$(absolute "${WHEELS:-}")
 python=${PYTHON:-/usr/bin/python3}
 place=/opt/booth-agent
-fresh=$root$place.new
+fresh=$root$place/base.new
 cd "$(dirname "$0")/.."
+
+# What is called $1 is called $2, and the other way round: at one instant where the file system knows that (ext4, btrfs, tmpfs; an
+# overlay does not for what lies below it).
+exchange() {
+    "$python" - "$1" "$2" << 'END' && return
+import ctypes, os, sys
+# As fcntl.h and linux/fs.h have them: AT_FDCWD, RENAME_EXCHANGE.
+sys.exit(ctypes.CDLL(None).renameat2(-100, os.fsencode(sys.argv[1]), -100, os.fsencode(sys.argv[2]), 2) != 0)
+END
+    mv -T "$2" "$2.old"
+    mv -T "$1" "$2"
+    mv -T "$2.old" "$1"
+}
 
 if [ -z "$root" ] && [ "$(id -u)" -ne 0 ]; then
     echo "Installing needs root: run this as root, or into a folder with DESTDIR=DIR." >&2
@@ -36,7 +50,7 @@ if [ -z "$wheels" ]; then
     wheels=$work/wheels
     WHEELS=$wheels PYTHON=$python sh provisioning/wheels.sh
 fi
-for lock in build booth; do
+for lock in build booth base; do
     sed -e '/^ *--hash=/d' -e 's/ *\\$//' "requirements/$lock.lock" > "$work/$lock.txt"
 done
 "$python" -m venv "$work/venv"
@@ -48,14 +62,15 @@ cp -R agent setup.cfg pyproject.toml README.md LICENSE "$work/source"
 rm -rf "$work/source/agent/simulator"
 pip wheel --no-deps --no-build-isolation --wheel-dir "$work" "$work/source"
 
-# --- the virtual environment: beside the old one, which works until the new one is whole ---
+# --- the base: root's part of updates, which no update changes. Beside the old one, which works until the new one is whole. All
+# of this is in the folder of a version before there were slots, too: nothing of that goes before the agent is in its slot ---
+mkdir -p "$root$place"
 rm -rf "$fresh"
-mkdir -p "$root/opt"
 "$python" -m venv --without-pip --prompt booth-agent "$fresh"
-pip --python "$fresh/bin/python" install --no-compile --no-deps -r "$work/booth.txt"
+pip --python "$fresh/bin/python" install --no-compile --no-deps -r "$work/base.txt"
 pip --python "$fresh/bin/python" install --no-compile --no-deps --find-links "$work" booth-agent
 # Programs and pyvenv.cfg name the folder in which they were made.
-"$python" - "$fresh" "$place" << 'END'
+"$python" - "$fresh" "$place/base" << 'END'
 import pathlib, sys
 made, place = (name.encode() for name in sys.argv[1:])
 folder = pathlib.Path(sys.argv[1])
@@ -64,11 +79,37 @@ for file in (folder / "pyvenv.cfg", *(folder / "bin").iterdir()):
         file.write_bytes(text.replace(made, place))
 END
 # Compiled here: a unit cannot write there. The files are named as they will be, for tracebacks.
-"$fresh/bin/python" -m compileall -q -s "$fresh" -p "$place" "$fresh/lib"
-rm -rf "$root$place.old"
-[ ! -e "$root$place" ] || mv "$root$place" "$root$place.old"
-mv "$fresh" "$root$place"
-rm -rf "$root$place.old"
+"$fresh/bin/python" -m compileall -q -s "$fresh" -p "$place/base" "$fresh/lib"
+sync -f "$fresh"  # a power cut leaves no files without what is in them
+if [ -e "$root$place/base" ]; then
+    exchange "$fresh" "$root$place/base"
+else
+    mv -T "$fresh" "$root$place/base"
+fi
+rm -rf "$fresh" "$root$place/base.old"
+
+# --- the first slot, or the other one: by the same program, and from the same files, as an update ---
+"$python" provisioning/bundle.py --local --wheels "$wheels" --own "$(echo "$work"/booth_agent-*.whl)" --out "$work/release"
+version=$("$root$place/base/bin/python3" -I -c 'import agent; print(agent.VERSION)')
+"$root$place/base/bin/python3" -I -m agent.privileged.update --root "${root:-/}" install agent "$work/release" "$version"
+# Whatever fails, and whenever the power goes: `bin` leads to a whole agent, the old one or the new one.
+if [ ! -L "$root$place/bin" ]; then
+    rm -rf "$root$place/bin.new"
+    ln -s current/bin "$root$place/bin.new"
+    if [ -e "$root$place/bin" ]; then
+        exchange "$root$place/bin.new" "$root$place/bin"
+    else
+        mv -T "$root$place/bin.new" "$root$place/bin"
+    fi
+    sync -f "$root$place"
+fi
+(cd "$root$place" && rm -rf bin.new bin.old lib lib64 include share pyvenv.cfg)  # of a version before there were slots
+# No citizen is to be given a specimen: forms are laid where whoever installs names some, and none has been published since.
+forms=${FORMS:-}
+[ -z "$forms" ] || [ -e "$root/var/lib/booth-forms/current" ] ||
+    "$root$place/base/bin/python3" -I -m agent.privileged.update --root "${root:-/}" install forms "$forms" installed
+# Its lock, in a folder that no running system has.
+[ -z "$root" ] || rm -rf "$root/run/booth-update"
 
 # --- the system's files ---
 sh provisioning/installed-files | while read -r source target; do
@@ -85,7 +126,7 @@ fi
 [ -e "$root/etc/booth-agent/slots.toml" ] || install -m 0644 provisioning/slots.toml "$root/etc/booth-agent/slots.toml"
 
 # The policy begins to count when the booth starts next: whoever installs it by ssh is not cut off in the middle.
-sockets=$(cd systemd && echo booth-act-*.socket booth-journal.socket)
+sockets=$(cd systemd && echo booth-act-*.socket booth-journal.socket booth-update-serve.socket)
 lockdown=$(cd systemd && echo booth-lockdown-*.socket booth-lockdown-apply.service booth-lockdown-check.timer \
     booth-lockdown-check.path booth-pages.path booth-pages.timer)
 if [ -n "$root" ]; then

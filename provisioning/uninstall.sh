@@ -26,7 +26,7 @@ if [ -n "$running" ]; then
         booth-lockdown-check.timer booth-lockdown-check.path booth-pages.path booth-pages.timer)
     # shellcheck disable=SC2086  # a list of words, on purpose
     systemctl --quiet disable --now $units 2> /dev/null || true
-    systemctl stop booth-lockdown-next.timer 'booth-lockdown-*.service' booth-pages.service 'booth-retry@*.timer' 'booth-retry@*.service' 'booth-act-*@*.service' 'booth-journal@*.service' booth-acts.slice || true
+    systemctl stop booth-lockdown-next.timer 'booth-update-*.timer' 'booth-update-*.service' 'booth-lockdown-*.service' booth-pages.service 'booth-retry@*.timer' 'booth-retry@*.service' 'booth-act-*@*.service' 'booth-journal@*.service' booth-acts.slice || true
     systemctl reset-failed 'booth-*' 2> /dev/null || true
 fi
 
@@ -38,14 +38,15 @@ for link in "$root"/etc/systemd/system/*.wants/booth-*; do
     [ ! -L "$link" ] || rm -f "$link"
 done
 for folder in systemd/system/booth-act-.service.d systemd/system/booth-act-wipe-session@.service.d \
-    systemd/system/booth-lockdown-.service.d systemd/system/booth-lockdown-apply.service.d systemd/system/cups.service.d \
+    systemd/system/booth-lockdown-.service.d systemd/system/booth-update-.service.d systemd/system/booth-lockdown-apply.service.d systemd/system/cups.service.d \
     systemd/system.control systemd/system.conf.d systemd/logind.conf.d sysusers.d; do
     [ ! -d "$root/etc/$folder" ] || rmdir --ignore-fail-on-non-empty "$root/etc/$folder"
 done
-rm -rf "$root/opt/booth-agent" "$root/opt/booth-agent.new" "$root/opt/booth-agent.old"
+rm -rf "$root/opt/booth-agent" "$root/run/booth-update"
 rm -rf "$root/run/booth-acts" "$root/run/booth-act-limits" "$root/run/booth-lockdown" "$root/usr/lib/booth-agent"
 if [ -z "$keep" ]; then
     rm -rf "$root/etc/booth-agent" "$root/var/lib/booth-agent" "$root/var/lib/booth-acts" "$root/run/booth-agent"
+    rm -rf "$root/var/lib/booth-update" "$root/var/lib/booth-forms"
     rm -rf "$root/var/lib/booth-lockdown" "$root/etc/booth-lockdown" "$root/etc/booth-session"
 fi
 
