@@ -34,7 +34,7 @@ async def readings(settings: Settings, state_dir: Path, runtime_dir: Path, only:
         on_usb=lambda _: None,
         resolve=resolve,
         broker=lambda: _dialled(dialer),
-        clock=lambda: ClockView(clock.synced(), clock.below_floor()),
+        clock=lambda: ClockView(clock.synced(), clock.below_floor(), clock.today()),
         agent=lambda: AgentView("ok", (), None),
         people_expected=lambda: True,
         workers=workers,

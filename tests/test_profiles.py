@@ -20,6 +20,7 @@ BOUNDS: Final = json.loads((PROVISIONING / "floor.json").read_text())["bounds"]
 DEVICES: Final = {
     "document-printer": "ipp://127.0.0.1:631/printers/forms",
     "receipt-printer": "usb://04b8:0e15",
+    "forms": None,
     "scanner": "sane:genesys:auto",
     "camera": "v4l2:/dev/video0",
     "network": None,

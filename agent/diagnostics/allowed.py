@@ -14,6 +14,7 @@ from typing import Any, Final, get_args
 
 from agent.contract.command import CommandState, Reason
 from agent.contract.documents import LayerName, RefusalCode
+from agent.contract.forms import Flaw
 from agent.contract.health import FactValue
 from agent.contract.topics import DOCUMENT_KINDS, EVENT_CLASSES
 from agent.contract.words import FixBy, LightWord, ServiceWord, Severity, Status
@@ -131,6 +132,10 @@ def topic(text: str) -> str:
 
 _topics = every(topic, " ")
 _SOUND: Final = word(("ok", "absent", "muted", "taken"))
+_CERFA: Final = every(form(r"[1-9][0-9]{4}(\*[0-9]{2})?"), " ")
+_DAY: Final = form("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_FLAWS: Final = every(word(literals(Flaw)), " ")
+_UPDATE: Final = form(r"[a-z-]{1,32} [0-9a-z.]{1,40}: [a-z0-9-]{1,64}")
 _NEVER: Final[Check] = lambda _: LEFT_OUT  # noqa: E731 - one of a row of them
 
 # Every fact that is a text, by its kind and name. A new one fails a test until somebody has decided here.
@@ -143,11 +148,19 @@ FACTS: Final[Mapping[tuple[str, str], Check]] = {
     ("booth", "store"): word(("ok", "full", "damaged", "failed", "hangs")),
     ("booth", "denied_topics"): _topics,
     ("booth", "drifted_rules"): every(word(RULES), " "),
+    ("booth", "update_failed"): _UPDATE,
     ("document-printer", "trouble"): reason,
     ("document-printer", "state"): word(("idle", "processing", "stopped")),
     ("document-printer", "reasons"): _printer_reasons,
     ("document-printer", "stale_reasons"): _printer_reasons,
     ("document-printer", "toner_lowest"): _NEVER,  # in the printer's words
+    ("forms", "catalogue"): _DAY,
+    ("forms", "missing_forms"): _CERFA,
+    ("forms", "flaws"): _FLAWS,
+    ("forms", "expired_forms"): _CERFA,
+    ("forms", "withdrawn_forms"): _CERFA,
+    ("forms", "verified_on"): _DAY,
+    ("forms", "next_not_after"): _DAY,
     ("network", "interface"): interface,
     ("network", "address"): address,
     ("network", "gateway"): address,
@@ -165,10 +178,13 @@ _DETAIL: Final[Mapping[str, Check]] = {
     "at": word(("check-page", "broker")),
     "stage": word(("dns", "connect", "tls", "mqtt")),
     "interface": interface,
+    "forms": _CERFA,
+    "flaws": _FLAWS,
     "gateway": address,
     "topics": _topics,
     "rules": every(word(RULES), " "),
     "store": word(("full", "damaged", "failed", "hangs")),
+    "update": _UPDATE,
     "act": word(REMEDIES),
     "how": form(r"exit-[0-9]{1,3}|SIG[A-Z0-9]{2,8}|signal-[0-9]{1,2}"),
     "connector": word(("csi",)),

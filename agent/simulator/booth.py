@@ -17,6 +17,7 @@ from agent.simulator.audio import SoundCard
 from agent.simulator.camera import Camera
 from agent.simulator.check_page import CheckPage
 from agent.simulator.cups import Cups
+from agent.simulator.forms import FormsCache
 from agent.simulator.kiosk import UNIT, KioskApplication
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.mosquitto import Mosquitto
@@ -58,6 +59,7 @@ class SimulatedBooth:
         self.camera = Camera(folder / "camera")
         self.kiosk = KioskApplication(self.machine.files, folder)
         self.sound = SoundCard(self.machine.files, folder / "sound")
+        self.forms = FormsCache(folder / "forms")
         self.root_topic = f"booth/v1/{area}/{booth_id}"
         self.folder = folder
         self._state_dir, self._runtime_dir = folder / "state", folder / "run"
@@ -96,6 +98,8 @@ class SimulatedBooth:
             await self.cups.start()
         if "kiosk" in self.profile:
             self.kiosk.start()
+        if "forms" in self.profile:
+            self.forms.lay()
         if self._operated:
             self.operator = Operator(self.folder, self.root_topic)
             if self._profile_name is not None:
@@ -189,6 +193,7 @@ class SimulatedBooth:
             "camera": {"device": "csi:0", "csi_program": str(self.camera.program)},
             "kiosk": {"unit": UNIT, "heartbeat": str(self.kiosk.heartbeat), "frozen_after_s": 10.0, "interval_s": 2.0},
             "audio": {"amixer": str(self.sound.amixer)},
+            "forms": {"device": str(self.forms.current)},
             "network": {"check_url": self.page.url, "interval_s": 10.0},
             "board": {"interval_s": 5.0},
         }  # fmt: skip
@@ -211,6 +216,7 @@ class SimulatedBooth:
             *switches.of_camera(self.camera),
             *switches.of_kiosk(self.kiosk),
             *switches.of_audio(self.sound, self.machine),
+            *switches.of_forms(self.forms),
             *switches.of_network(self.machine, self.page),
             *switches.of_board(self.machine),
             *self.citizen.switches(),

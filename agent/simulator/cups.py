@@ -148,6 +148,13 @@ class Cups:
         tray = self._folder / "bin" / "backend" / "printed"
         return [int(line) for line in tray.read_text().splitlines()] if tray.exists() else []
 
+    @property
+    def sheets(self) -> dict[int, tuple[int, str]]:
+        """Of each job that came out, by its number: how many copies, and the SHA-256 of the document."""
+        file = self._folder / "bin" / "backend" / "sheets"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return {int(job): (int(copies), digest) for job, copies, digest in map(str.split, lines)}
+
     def freeze(self) -> None:
         """It accepts connections, and never answers."""
         assert self._process is not None
@@ -167,6 +174,11 @@ class Cups:
     async def print_something(self, text: str = "page\n", *, title: str = "page", user: str = "citizen") -> int:
         """Submit a job as a citizen's browser would. Returns its number."""
         said = await self._tool("lp", "-d", self._queue, "-t", title, "-U", user, "-", stdin=text)
+        return int(said.split(f"{self._queue}-", 1)[1].split()[0])
+
+    async def print_file(self, file: Path, copies: int = 1) -> int:
+        """Submit a file as the kiosk's application would. Returns the job's number."""
+        said = await self._tool("lp", "-d", self._queue, "-n", str(copies), str(file))
         return int(said.split(f"{self._queue}-", 1)[1].split()[0])
 
     async def cancel_jobs(self) -> None:

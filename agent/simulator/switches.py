@@ -13,6 +13,7 @@ from agent.simulator.audio import SoundCard
 from agent.simulator.camera import Behaviour, Camera
 from agent.simulator.check_page import CheckPage
 from agent.simulator.cups import Cups
+from agent.simulator.forms import FormsCache
 from agent.simulator.kiosk import KioskApplication
 from agent.simulator.machine import SimulatedMachine
 from agent.simulator.receipt_printer import ReceiptPrinter
@@ -24,8 +25,10 @@ ProfileName = Literal["everything", "fonctionnaire-virtuel", "visio-guichet"]
 
 # Which kinds a booth has; the name of each peripheral is that of its kind.
 PROFILES: Final[dict[ProfileName, frozenset[str]]] = {
-    "everything": frozenset(("receipt-printer", "document-printer", "scanner", "camera", "kiosk", "audio", "network", "board")),
-    "fonctionnaire-virtuel": frozenset(("document-printer", "receipt-printer", "network", "board")),
+    "everything": frozenset(
+        ("receipt-printer", "document-printer", "forms", "scanner", "camera", "kiosk", "audio", "network", "board")
+    ),
+    "fonctionnaire-virtuel": frozenset(("document-printer", "receipt-printer", "forms", "network", "board")),
     "visio-guichet": frozenset(("document-printer", "scanner", "camera", "network", "board")),
 }
 
@@ -170,6 +173,13 @@ def of_audio(card: SoundCard, machine: SimulatedMachine) -> tuple[Switch, ...]:
         Switch("audio", "M", "microphone-muted", "microphone-heard", "muted", at_once(lambda b: card.mute(microphone=b))),
         Switch("audio", "N", "headset-out", "headset-in", "unplugged", at_once(unplug)),
     )
+
+
+def of_forms(cache: FormsCache) -> tuple[Switch, ...]:
+    return (
+        Switch("forms", "f", "form-lost", "form-found", "a form's file is gone",
+               at_once(lambda b: cache.lose() if b else cache.lay())),
+    )  # fmt: skip
 
 
 def of_network(machine: SimulatedMachine, page: CheckPage) -> tuple[Switch, ...]:

@@ -9,7 +9,7 @@ import ctypes
 import os
 import struct
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -88,6 +88,10 @@ class Clock:
     def below_floor(self) -> bool:
         """Whether the wall clock is certainly wrong."""
         return self._times.wall_s() < self._floor[0]
+
+    def today(self) -> date | None:
+        """The day in UTC; None while the clock is certainly wrong."""
+        return None if self.below_floor() else datetime.fromtimestamp(self.wall_s(), UTC).date()
 
     def not_before(self, moment: str) -> None:
         """The operator signed something at `moment`: it is not earlier now."""

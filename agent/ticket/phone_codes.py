@@ -14,6 +14,7 @@ LETTERS: Final[Mapping[str, tuple[str, str]]] = {
     "booth": ("L", "logiciel"),
     "camera": ("V", "vidéo"),
     "document-printer": ("P", "papier"),
+    "forms": ("F", "formulaire"),
     "kiosk": ("E", "écran"),
     "network": ("R", "réseau"),
     "receipt-printer": ("T", "ticket"),
@@ -31,7 +32,7 @@ _OWN: Final[Mapping[str, Mapping[str, int]]] = {
     },
     "booth": {
         "publish-denied": 11, "subscribe-denied": 12, "policy-drift": 13, "store-damaged": 14, "store-full": 15,
-        "takeover": 16,
+        "takeover": 16, "update-failed": 17,
     },
     "camera": {"busy": 11, "no-frames": 12, "black": 13, "frozen": 14},
     "document-printer": {
@@ -43,6 +44,7 @@ _OWN: Final[Mapping[str, Mapping[str, int]]] = {
         "interpreter-resource-unavailable": 35, "timed-out": 36, "offline": 37, "other": 38, "queue-stopped": 39,
         "job-stuck": 40, "queue-missing": 41, "access-denied": 42, "scheduler-down": 43,
     },
+    "forms": {"form-missing": 11, "form-expired": 12, "form-withdrawn": 13},
     "kiosk": {"app-not-running": 11, "app-frozen": 12},
     "network": {
         "no-carrier": 11, "no-address": 12, "gateway-unreachable": 13, "dns-failure": 14, "captive-portal": 15,

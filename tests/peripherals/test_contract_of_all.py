@@ -42,7 +42,7 @@ YIELDS: Final[Mapping[str, frozenset[str]]] = {
         "scanner-jammed": "jammed", "lid-open": "cover-open", "scanner-taken": "busy", "scanner-fails": "io-error",
         "camera-covered": "black", "camera-frozen": "frozen", "camera-mute": "no-frames", "camera-taken": "busy",
         "app-crashed": "app-not-running", "app-frozen": "app-frozen",
-        "microphone-muted": "no-microphone",
+        "microphone-muted": "no-microphone", "form-lost": "form-missing",
         "cable-out": "no-carrier", "box-dead": "gateway-unreachable", "portal": "captive-portal",
         "power-weak": "under-voltage throttled", "hot": "over-temperature", "disk-read-only": "storage-read-only",
     }.items()
