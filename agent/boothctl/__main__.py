@@ -6,7 +6,18 @@ import sys
 from collections.abc import Sequence
 
 from agent import VERSION
-from agent.boothctl import command_acts, completion, key_acts, push_acts, report_acts, seeing, sign_acts, why
+from agent.boothctl import (
+    command_acts,
+    completion,
+    forms_acts,
+    key_acts,
+    push_acts,
+    report_acts,
+    seeing,
+    sign_acts,
+    update_acts,
+    why,
+)
 from agent.boothctl.connection import CONFIG_FILE, come_later
 from agent.boothctl.terminal import EXIT_DONE, Failed, note
 
@@ -44,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         about = acts.add_parser(kind, help=f"the {kind} of booths").add_subparsers(required=True, metavar="ACT")
         report_acts.add_to(about, json_option, kind)
         push_acts.add_to(about, json_option, kind)
+    update_acts.add_to(acts, json_option)
+    forms_acts.add_to(acts, json_option)
     sign_acts.add_to(acts, json_option)
     key_acts.add_to(acts, json_option)
     completion.add_to(acts, parser)

@@ -6,11 +6,11 @@ from typing import Any, Final
 from agent.contract.typed import Invalid, Problem, build, plain
 from agent.lockdown import rules
 from agent.lockdown.rule import Rule
+from agent.updates import kinds
 
 _CONFIG: Final = (
     "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "broker", "appointments", "home_assistant",
 )  # fmt: skip
-_UPDATE: Final = ("agent", "forms")
 
 
 def problems_of(kind: str, doc: Mapping[str, Any]) -> list[Problem]:
@@ -21,7 +21,7 @@ def problems_of(kind: str, doc: Mapping[str, Any]) -> list[Problem]:
         case "policy":
             return problems_of_policy(doc, rules())
         case _:
-            return _unknown(doc, _UPDATE)
+            return problems_of_sections(doc, {name: one.section for name, one in kinds().items()})
 
 
 def problems_of_config(doc: Mapping[str, Any]) -> list[Problem]:
@@ -29,11 +29,16 @@ def problems_of_config(doc: Mapping[str, Any]) -> list[Problem]:
 
 
 def problems_of_policy(doc: Mapping[str, Any], known: Mapping[str, Rule]) -> list[Problem]:
+    return problems_of_sections(doc, {name: rule.schema for name, rule in known.items()})
+
+
+def problems_of_sections(doc: Mapping[str, Any], known: Mapping[str, type[Any]]) -> list[Problem]:
+    """`known`: the type of each section."""
     found = _unknown(doc, known)
     for name in doc:
         if name in known:
             try:
-                build(known[name].schema, doc[name], f"doc.{name}")
+                build(known[name], doc[name], f"doc.{name}")
             except Invalid as error:
                 found += error.problems
     return found

@@ -1,5 +1,5 @@
-"""`boothctl config|policy show | diff | origin | get`: what a booth made of its documents, what another would change, and what
-lies on the broker."""
+"""`boothctl config|policy|update show | diff | origin | get`: what a booth made of its documents, what another would change, and
+what lies on the broker."""
 
 import argparse
 import json

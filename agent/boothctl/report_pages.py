@@ -19,6 +19,8 @@ def report_page(report: Report) -> str:
     for error in reported["errors"]:
         where = f" {error['path']}" if error["path"] else ""
         lines.append(printable(f"ERROR     {error['layer']}: {error['code']}{where}: {error['message']}", 400))
+    if report.kind == "update":
+        return "\n".join([*lines, "", columns(_updates(report))])
     parts = report.parts()
     if parts:
         lines += ["", columns(_rules(report, parts) if report.kind == "policy" else _sections(parts))]
@@ -47,6 +49,21 @@ def _rules(report: Report, parts: dict[str, Part]) -> list[Sequence[str]]:
         rule = measured.get(name, {})
         seen = [printable(str(rule.get(key) or "–")) for key in ("measured", "at", "detail")]
         rows.append(_row(name, part, *seen, _whole(part)))
+    return rows
+
+
+def _updates(report: Report) -> list[Sequence[str]]:
+    """What is under way, or was last; what only the whole report has stands with the one that it is about."""
+    whole = report.reported
+    rows: list[Sequence[str]] = [("SECTION", "STATUS", "LAYER", "PHASE", "IN USE", "FROM", "TO", "ATTEMPT", "PCT", "REASON")]
+    parts = report.parts()
+    for name in whole["sections"] | parts:
+        section = whole["sections"].get(name, {})
+        layer = parts[name].layer if name in parts else "–"
+        more = whole if section.get("to") == whole.get("to") and section.get("phase") == whole.get("phase") else {}
+        words = [section.get("status"), layer, *(section.get(key) for key in ("phase", "version", "from", "to"))]
+        words += [more.get("attempt"), more.get("pct"), section.get("reason")]
+        rows.append((printable(name), *("–" if word is None else printable(str(word)) for word in words)))
     return rows
 
 

@@ -14,7 +14,7 @@ from agent.contract.documents import Document, LayerName, Refusal
 from agent.contract.messages import Incoming, kind_of
 from agent.contract.topics import ALL, PREFIX, Address, Topic
 from agent.contract.typed import build
-from agent.rules.layers import LAYERS, audience_of
+from agent.rules.layers import LAYERS, audience_of, effective
 from agent.system.broker import BrokerAddress
 
 _MAX_BYTES: Final = 1024 * 1024
@@ -76,12 +76,22 @@ class Report:
         return "floor or default" if self.kind == "policy" else self.below
 
     def parts(self) -> dict[str, Part]:
+        if self.kind == "update":
+            return self._wanted()
         found: dict[str, Part] = {}
         given: dict[str, Mapping[str, Any]] = {layer: parts_of(document.doc) for layer, document in self.applied.items()}
         for name, section in self.reported["sections"].items():
             for path, item in _named(name, section).items():
                 found[path] = _part(path, item, given)
         return found
+
+    def _wanted(self) -> dict[str, Part]:
+        """Of an update, booths report how far it is; what is wanted of them stands in the documents."""
+        statuses = self.reported["sections"]
+        return {
+            name: Part(str(statuses.get(name, {}).get("status", "–")), one.layer, one.value, None)
+            for name, one in effective({layer: document.doc for layer, document in self.applied.items()}).items()
+        }
 
 
 def _named(name: str, section: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from agent.documents.trust import Use
 USES: Final[tuple[Use, ...]] = get_args(Use)
 # What a booth calls its peripherals where nobody named one otherwise: by their kinds.
 USUAL_NAMES: Final = (
-    "audio", "board", "booth", "camera", "document-printer", "kiosk", "network", "receipt-printer", "scanner",
+    "audio", "board", "booth", "camera", "document-printer", "forms", "kiosk", "network", "receipt-printer", "scanner",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 Copied beside the control file `printer.json` and run by cupsd, so it imports nothing of ours.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -50,6 +51,10 @@ def main() -> int:
         time.sleep(0.02)
     time.sleep(printer["page_s"])
     say("PAGE: 1 1")
+    with open(sys.argv[6], "rb") if len(sys.argv) > 6 else sys.stdin.buffer as document:
+        digest = hashlib.sha256(document.read()).hexdigest()
+    with open(CONTROL.with_name("sheets"), "a") as sheets:
+        sheets.write(f"{sys.argv[1]} {sys.argv[4]} {digest}\n")
     with open(CONTROL.with_name("printed"), "a") as tray:
         tray.write(f"{sys.argv[1]}\n")
     return 0
