@@ -1,1 +1,4 @@
-"""Fuzzing of what reads the operator's documents: `make fuzz`. `tests/documents/test_fuzz_corpus.py` replays the corpus."""
+"""Fuzzing of what reads the operator's documents and files: `make fuzz`.
+
+`tests/documents/test_fuzz_corpus.py` replays the corpus.
+"""

@@ -2,9 +2,11 @@
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
+
+from tests.fuzz import mutate_archive
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**53, 2**53 + 1, 10**30, 0.5, -0.0, 1e300, "", "\x00", "\x1b[2J", "é", "\U0001f600", "a" * 300,
@@ -13,6 +15,11 @@ ODD: tuple[Any, ...] = (
     "Europe/Paris", "../../etc/passwd", "::/0", "fe80::%1/64", "1-65535", "65535-1", "*", "https://localhost:0",
     [], {}, [[]], [{}],
 )  # fmt: skip
+
+
+def of(target: str) -> Callable[[bytes, Sequence[str], Random], bytes]:
+    """What changes the bytes of a target."""
+    return mutate_archive.mutated if target == "archive" else mutated
 
 
 def mutated(data: bytes, words: Sequence[str], chance: Random) -> bytes:
@@ -56,7 +63,7 @@ def _nudged(value: Any, chance: Random) -> Any:
         return value + chance.choice((-1, 1, 60, -3600))
     if isinstance(value, str) and value:
         at = chance.randrange(len(value))
-        return value[:at] + chance.choice((value[at] * 2, "", "-", "0", ".", "9", "a", " ")) + value[at + 1 :]
+        return value[:at] + chance.choice((value[at] * 2, "", "-", "0", ".", "9", "٣", "a", " ")) + value[at + 1 :]
     return [value]
 
 

@@ -3,16 +3,22 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from agent.contract.command import Request, SignedRequest
 from agent.contract.documents import Document
+from agent.contract.forms import Catalogue
 from agent.contract.typed import schema
 from agent.documents.trust import Trust
 from agent.settings_remote import SECTIONS
 from agent.settings_tables import Document as Tables
+from agent.updates.agent_release import BASE, Manifest, this_architecture
+from agent.updates.environment import this_python
+from tests.fuzz import mutate_archive
 from tests.fuzz.targets import KINDS, OPERATOR, RULES, VERBS
+from tests.fuzz.targets_updates import NO_WHEEL, UPDATES, WHEEL
 
 PROFILES = Path(__file__).parents[2] / "provisioning/profiles"
 
@@ -54,9 +60,42 @@ ARGUMENTS: list[dict[str, Any]] = [
     {"what": "cups"}, {"id": "c-2"}, {"max_bytes": 65536}, {},
 ]  # fmt: skip
 
+_FILE: dict[str, Any] = {"url": "https://updates.example/a/1.4.0.tar?k=1", "size_bytes": 15_000_000, "sha256": "0" * 64}
+UPDATE: dict[str, Any] = {
+    "agent": {
+        "version": "1.4.0",
+        "artifacts": {"amd64": _FILE, "arm64": _FILE | {"url": "http://[::1]:8080/x"}},
+        "window": "idle",
+    },
+    "forms": {"catalogue": _FILE, "window": "power-on"},
+}
+VERSIONS = ["1.4", "1.4.0.dev3", "1.4.0a1", "1.4.0b2.dev1", "1.4.0rc10", "1.10.0", "0.0.1"]  # in no section, and ordered
+FORM: dict[str, Any] = {
+    "cerfa": "15776*02", "title": "Demande d'aide au logement", "file": "15776-02.pdf", "version": "02", "sha256": "1" * 64,
+    "size_bytes": 250_000, "verified_on": "2026-11-01", "not_after": "2027-12-31", "withdrawn": False, "copies": 2,
+    "source": "https://www.service-public.fr/formulaires/15776", "warning": "Signez la page 2.",
+}  # fmt: skip
+CATALOGUE: dict[str, Any] = {
+    "schema": 1, "version": "2026-11-01",
+    "forms": [FORM, FORM | {"cerfa": "11271", "file": "a.pdf", "not_after": None, "warning": None, "withdrawn": True}],
+}  # fmt: skip
+MANIFEST: dict[str, Any] = {
+    "schema": 1, "name": "booth-agent", "version": "1.4.0", "architecture": this_architecture(), "base": BASE,
+    "python": [this_python(), "3.13"],
+    "wheels": [{"file": WHEEL, "sha256": sha256(NO_WHEEL).hexdigest(), "python": this_python()}],
+}  # fmt: skip
+ARCHIVED: list[dict[str, bytes]] = [
+    {"manifest.json": b"{}", "wheels/a-1.0-py3-none-any.whl": b"PK" * 300},
+    {"catalogue.json": b"{}", "a.pdf": b"%PDF-"},
+    {"a": b""},
+]
+
 
 def seeds(target: str) -> Iterator[bytes]:
     """Good ones for a target."""
+    if target == "archive":
+        yield from map(mutate_archive.small, ARCHIVED)
+        return
     made: dict[str, list[Any]] = {
         "envelope": [json.loads(OPERATOR.sign("policy", {}, keys=OPERATOR.both)) | {"payloadType": "x"}],
         "document": [
@@ -66,6 +105,9 @@ def seeds(target: str) -> Iterator[bytes]:
         "policy": [POLICY, *({name: part} for name, part in POLICY.items())],
         "command": [COMMAND | {"args": args} for args in ARGUMENTS],
         "config": [CONFIG, *({name: part} for name, part in CONFIG.items())],
+        "update": [UPDATE | {"versions": VERSIONS}, *({name: part} for name, part in UPDATE.items())],
+        "catalogue": [CATALOGUE, CATALOGUE | {"forms": [FORM]}],
+        "manifest": [MANIFEST, MANIFEST | {"python": ["3.99"]}],
     }  # fmt: skip
     for value in made[target]:
         yield json.dumps(value).encode()
@@ -73,13 +115,19 @@ def seeds(target: str) -> Iterator[bytes]:
 
 def words() -> list[str]:
     """Every key and every word that a document may hold, from the types."""
-    schemas = [schema(type_) for type_ in (Document, Trust, Tables, SignedRequest, Request)]
+    schemas = [schema(type_) for type_ in (Document, Trust, Tables, SignedRequest, Request, Catalogue, Manifest)]
+    schemas += [schema(kind.section) for kind in UPDATES.values()]
     schemas += [schema(verb.args) for verb in VERBS.values()]
     schemas += [schema(rule.schema) for rule in RULES.values()]
-    found = {*SECTIONS, *KINDS, *RULES}
+    found = {*SECTIONS, *KINDS, *RULES, *UPDATES}
     for kind in KINDS.values():
         found |= {field.name for field in dataclasses.fields(kind.options)}
-    found |= {word for value in (*schemas, CONFIG, POLICY) for word in _texts(value) if len(word) <= 60}
+    found |= {
+        word
+        for value in (*schemas, CONFIG, POLICY, UPDATE, VERSIONS, CATALOGUE, MANIFEST)
+        for word in _texts(value)
+        if len(word) <= 60
+    }
     return sorted(found)
 
 

@@ -1,6 +1,7 @@
 """What is fuzzed: bytes go in, and nothing but a refusal comes out, or something that keeps what is promised of it.
 
-The bytes are *behind* the signatures where there are any: they are signed here, or no mutation would ever pass them.
+The bytes are *behind* the signatures where there are any: they are signed here, or no mutation would ever pass them. What a booth
+runs and prints is in `targets_updates`.
 """
 
 import json
@@ -28,6 +29,7 @@ from agent.settings import read
 from agent.settings_remote import layer_problems, reported_sections
 from agent.verbs import declared as declared_verbs
 from tests.documents.operator import Operator
+from tests.fuzz.targets_updates import archive, catalogue, manifest, update
 
 OPERATOR: Final = Operator()
 TRUST: Final = read_trust(json.dumps(OPERATOR.trust()).encode())
@@ -49,6 +51,7 @@ LOCAL: Final[dict[str, Any]] = {
         "board": {"kind": "board"},
         "camera": {"kind": "camera", "device": "v4l2:/dev/video0"},
         "document-printer": {"kind": "document-printer", "device": "ipp://localhost/printers/office"},
+        "forms": {"kind": "forms"},
         "kiosk": {"kind": "kiosk", "unit": "kiosk.service"},
         "network": {"kind": "network"},
         "receipt-printer": {"kind": "receipt-printer", "device": "tcp://127.0.0.1:9100"},
@@ -180,4 +183,8 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "policy": policy,
     "config": config,
     "command": command,
+    "update": update,
+    "catalogue": catalogue,
+    "archive": archive,
+    "manifest": manifest,
 }

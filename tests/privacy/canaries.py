@@ -5,7 +5,7 @@ import contextlib
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 from urllib.parse import quote
@@ -66,6 +66,20 @@ class Canary:
                 found |= {data, data.hex().encode(), quote(form).encode(), form.encode("utf-16-le"), form.encode("utf-16-be")}
                 found |= set(_inside_base64(data))
         return tuple(_plain(form) for form in found)
+
+
+@dataclass
+class People:
+    """The canaries, one for each place."""
+
+    all: list[Canary] = field(default_factory=list)
+
+    def at(self, place: str) -> Canary:
+        for canary in self.all:
+            if canary.place == place:
+                return canary
+        self.all.append(Canary(place, len(self.all) + 1))
+        return self.all[-1]
 
 
 def _inside_base64(data: bytes) -> Iterator[bytes]:

@@ -22,12 +22,13 @@ from tests.commands.technician import command, ended, send
 from tests.diagnostics.large import assembly_of
 from tests.documents.operator import Operator
 from tests.privacy import ways_in
-from tests.privacy.canaries import Canary, found_in
-from tests.privacy.ways_in import People
+from tests.privacy.canaries import Canary, People, found_in
+from tests.privacy.ways_in_updates import updates_come, written_by_root
 from tests.world import ROOT, World, agent_inside
 
 # Where a canary may come out, by the way in: the beginnings of topics below the booth's own, `requester` for the topic that the
-# requester named, `paper`, or `file` with a name. Never: the log, the bundle.
+# requester named, `paper`, `file` with a name, or `root log`, which root's part of updates writes. Never: the agent's log, the
+# bundle.
 _STORED: Final = "file store.db"  # what is published is stored before
 ECHOED: Final[dict[str, tuple[str, ...]]] = {
     # A technician's own name, in the answer to her and in the record of it. Contract §8: `by`.
@@ -50,6 +51,16 @@ ECHOED: Final[dict[str, tuple[str, ...]]] = {
     "another device in the printer's port": ("health/document-printer", "event/health", "meta", "paper", _STORED),
     # A driver's last line when it failed: without it, nobody knows why. It knows the camera, and nobody in front of it.
     "camera: last words": ("health/camera", "event/health", "cmd/self-test/", _STORED),
+    # What the operator signed and no booth takes, back to him: as with every document, by the path and the value. An address is
+    # not repeated: a token may stand in it.
+    "update: unknown kind": ("update/reported",),
+    "update: unknown key": ("update/reported",),
+    "update: wrong value": ("update/reported",),
+    # What is wrong with the operator's own file, in the machine's journal, where root's part writes: he hears a word of it, and
+    # whoever looks for the cause on the spot reads which file it is. The bundle has no line of root's.
+    "forms: wrong catalogue": ("root log",),
+    "forms: left over": ("root log",),
+    "forms: name in an archive": ("root log",),
 }  # fmt: skip
 
 
@@ -81,6 +92,7 @@ async def test_nothing_of_a_citizen_comes_out(
             answers = what_the_requester_hears(w)
             async with agent_inside(w, machine):
                 await w.until(lambda: (w.observer.last("state") or {}).get("state") == "online", "online")
+                await updates_come(w, people)
                 await ways_in.citizens_print(w, cups, people)
                 session = await ways_in.a_session_runs(w, people)
                 await ways_in.things_are_plugged_in(w, machine, people)
@@ -97,8 +109,9 @@ async def test_nothing_of_a_citizen_comes_out(
     out.append(("standard output", "".join(capfd.readouterr()).encode()))
     for folder in (w.state_dir, w.runtime_dir):
         out += [(f"file {file.name}", file.read_bytes()) for file in folder.rglob("*") if file.is_file()]
-    assert {"bundle", "paper", "log", "requester", "file store.db", "state", "meta"} <= {where for where, _ in out}
-    assert len(people.all) >= 35, "every way in was tried"
+    out += [(f"root {file.name}", file.read_bytes()) for file in written_by_root(tmp_path / "root")]
+    assert {"bundle", "paper", "log", "requester", "file store.db", "state", "meta", "root log"} <= {where for where, _ in out}
+    assert len(people.all) >= 49, "every way in was tried"
     hits: dict[str, set[str]] = {}
     for where, data in out:
         for place in found_in(data, people.all):

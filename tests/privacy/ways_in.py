@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +26,11 @@ from agent.simulator.usb_tree import plug
 from tests.commands.technician import command, ended, new_id, send_envelope, signed
 from tests.diagnostics.journal_file import FAILED, journal_file, others, ours, systemds
 from tests.documents.operator import Operator, key
-from tests.privacy.canaries import Canary
+from tests.privacy.canaries import Canary, People
+from tests.privacy.ways_in_updates import FORMS, roots_part
 from tests.world import BIN, ROOT, World, world
 
 STRANGER = Operator(first=key("stranger"))
-
-
-@dataclass
-class People:
-    """The canaries, one for each place."""
-
-    all: list[Canary] = field(default_factory=list)
-
-    def at(self, place: str) -> Canary:
-        for canary in self.all:
-            if canary.place == place:
-                return canary
-        self.all.append(Canary(place, len(self.all) + 1))
-        return self.all[-1]
 
 
 def journal_of_others(folder: Path, people: People) -> Path:
@@ -94,7 +81,7 @@ async def scene(folder: Path, people: People) -> AsyncIterator[tuple[World, Cups
         cups.laser, toner=f"{toner.name} {toner.phone}", message=message, other_reasons=(f"{reason.slug}-error",)
     )
     try:
-        async with world(folder) as w:
+        async with world(folder, updates={"spread_s": 0}) as w, roots_part(folder / "root", w.state_dir) as machine.updates:
             w.config["peripherals"] |= {
                 "document-printer": {"kind": "document-printer", "device": cups.url, "usb": "04f9:0054"},
                 "scanner": {
@@ -102,6 +89,7 @@ async def scene(folder: Path, people: People) -> AsyncIterator[tuple[World, Cups
                 },
                 "audio": {"kind": "audio", "amixer": str(sound.amixer)},
                 "camera": {"kind": "camera", "device": "csi:0", "csi_program": str(camera.program)},
+                "forms": {"kind": "forms", "device": str(folder / "root" / FORMS)},
                 "kiosk": {"kind": "kiosk", "heartbeat": str(kiosk.heartbeat)},
                 "network": {"kind": "network", "check_url": page.url},
             }  # fmt: skip
