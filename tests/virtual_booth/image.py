@@ -31,7 +31,7 @@ _DEBIAN: Final = (
 # What /opt/wheels is made by and from, besides this folder's own files.
 _WHEELS: Final = (
     *("provisioning/wheels.sh", "provisioning/system-packages"),
-    *("requirements/build.lock", "requirements/booth.lock"),
+    *("requirements/build.lock", "requirements/booth.lock", "requirements/base.lock"),
 )
 
 # Which file of which package each step of building needs.

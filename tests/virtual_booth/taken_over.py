@@ -25,7 +25,7 @@ _LASTS_S: Final = 300.0
 
 @contextmanager
 def taken_over(booth: VirtualBooth, what: str) -> Iterator[list[dict[str, Any]]]:
-    """Each attempt at `what` (acts, policy), its outcome, and whether something was gained."""
+    """Each attempt at `what` (acts, policy, update), its outcome, and whether something was gained."""
     booth.run(f"mkdir -p {_DROP_IN}")
     write(booth, f"{_DROP_IN}/hijacked.conf", _IN_ITS_PLACE % what)
     try:

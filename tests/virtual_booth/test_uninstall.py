@@ -16,11 +16,15 @@ def files(booth: VirtualBooth) -> set[str]:
     return set(booth.run(f"{FILES} | grep -v '{_OTHERS}'").splitlines())
 
 
-def test_installing_again_changes_neither_files_nor_configuration(installed: VirtualBooth) -> None:
+def test_installing_again_lays_the_other_slot_and_changes_no_other_file(installed: VirtualBooth) -> None:
+    before_link = installed.run("readlink /opt/booth-agent/current")
     configuration = "cat /etc/booth-agent/*.toml; stat -c '%n %U %G %a' /etc/booth-agent /etc/booth-agent/*"
     before, configured = files(installed), installed.run(configuration)
     installed.run(_INSTALL, timeout_s=400)
-    assert files(installed) ^ before == {"/etc/systemd/system/multi-user.target.wants/booth-agent.service"}
+    changed = {file for file in files(installed) ^ before if not file.startswith("/opt/booth-agent/slots/")}
+    assert changed == {"/etc/systemd/system/multi-user.target.wants/booth-agent.service"}
+    assert installed.run("readlink /opt/booth-agent/current") != before_link
+    installed.run("test -x /opt/booth-agent/slots/a/bin/booth-agent && test -x /opt/booth-agent/slots/b/bin/booth-agent")
     assert installed.run(configuration) == configured
     others = "find /opt/booth-agent /etc/booth-agent /etc/systemd/system ! -type l ( ! -user root -o -perm /022 )"
     assert installed.run(others.replace("(", r"\(").replace(")", r"\)")) == ""

@@ -1,5 +1,5 @@
 """Runs in the virtual booth in the agent's place, as its user and in its sandbox: what whoever took it over would try, against
-root's `acts` or the `policy`.
+root's `acts`, the `policy` or the `update`.
 
 One JSON object a line: the attempt, its outcome, and whether anything was gained. It changes nothing for good, even where it can.
 """
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.virtual_booth.guest import grabs, loosening, wishes
+from tests.virtual_booth.guest import grabs, loosening, replacing, wishes
 
 Attempt = tuple[str, Callable[[], str | None]]  # returns what was gained; raises or returns None where nothing was
 
@@ -127,7 +127,7 @@ def row(attempt: Attempt) -> str:
 
 
 def main() -> None:
-    for attempt in {"acts": attempts, "policy": loosening.attempts}[sys.argv[1]]():
+    for attempt in {"acts": attempts, "policy": loosening.attempts, "update": replacing.attempts}[sys.argv[1]]():
         print(row(attempt), flush=True)
 
 

@@ -28,7 +28,7 @@ REQUESTS: Final = (
 )
 WRITES: Final = """
 /etc/booth-agent/slots.toml /etc/booth-agent/agent.toml /opt/booth-agent/bin/booth-act /etc/passwd /etc/shadow
-/opt/booth-agent/pyvenv.cfg /etc/systemd/system/booth-agent.service /etc/systemd/system/booth-act-reboot@.service
+/opt/booth-agent/current/pyvenv.cfg /etc/systemd/system/booth-agent.service /etc/systemd/system/booth-act-reboot@.service
 /etc/udev/rules.d/69-booth-slots.rules /usr/lib/tmpfiles.d/tmp.conf /proc/sysrq-trigger /proc/sys/kernel/core_pattern
 /proc/sys/kernel/modprobe /sys/fs/cgroup/cgroup.procs /sys/kernel/uevent_helper /run/udev/control /dev/kmsg
 """
