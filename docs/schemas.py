@@ -1,4 +1,5 @@
-"""JSON Schemas of what an operator signs: `python docs/schemas.py [--check]` writes config, policy and trust from the types."""
+"""JSON Schemas of what an operator signs: `python docs/schemas.py [--check]` writes config, policy, update, trust and the forms'
+catalogue from the types."""
 
 import dataclasses
 import json
@@ -7,7 +8,8 @@ import typing
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from agent import lockdown
+from agent import lockdown, updates
+from agent.contract.forms import Catalogue
 from agent.contract.typed import Json, schema
 from agent.contract.words import RESERVED_PERIPHERAL, Name
 from agent.documents.trust import Trust
@@ -50,13 +52,26 @@ def policy_schema() -> Json:
     return _document("policy of a booth: the doc of policy/desired", sections)
 
 
+def update_schema() -> Json:
+    """The `doc` of an update: a section for each kind."""
+    sections = {name: schema(kind.section) for name, kind in sorted(updates.kinds().items())}
+    return _document("update of a booth: the doc of update/desired", sections)
+
+
+def forms_schema() -> Json:
+    return {"$schema": _DIALECT, "title": "catalogue.json of the forms"} | schema(Catalogue)
+
+
 def trust_schema() -> Json:
     return {"$schema": _DIALECT, "title": "trust.json of a booth, and trust/desired"} | schema(Trust)
 
 
 def files() -> dict[str, str]:
     """What is generated, by its name in this folder."""
-    schemas = {"config": config_schema(), "policy": policy_schema(), "trust": trust_schema()}
+    schemas = {
+        "config": config_schema(), "policy": policy_schema(), "update": update_schema(), "trust": trust_schema(),
+        "forms": forms_schema(),
+    }  # fmt: skip
     return {f"{name}.schema.json": json.dumps(each, indent=1, ensure_ascii=False) + "\n" for name, each in schemas.items()}
 
 

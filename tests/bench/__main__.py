@@ -24,6 +24,7 @@ from tests.bench.cost import Cost, cost, start_baseline, start_penguin
 from tests.bench.documents import documents
 from tests.bench.meter import Meter
 from tests.bench.ten import CHECKS_A_DAY, deadlines, hanging, settled, ten_peripherals
+from tests.bench.updates import updates
 from tests.engine import healable
 from tests.faults.pki import Authority
 from tests.world import ROOT, World, world
@@ -44,6 +45,7 @@ async def main() -> int:
     rows += await documents()
     rows += await bundles()
     rows += await commands()
+    rows += await updates()
     rows += await hanging()
     rows += await deadlines()
     healed = await asyncio.to_thread(lambda: list(healable.inject()))

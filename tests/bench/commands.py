@@ -62,7 +62,7 @@ async def _flood() -> list[tuple[str, str, str]]:
         async with world(Path(name)) as w:
             agent = await w.start_agent()
             await _took_s(w, "locate")
-            before_kib = resident_kib(agent)
+            before_kib = resident_kib(agent.pid)
             w.observer.checks = False
             # Not the flood itself: the figure is the booth's, not that of whoever looks on.
             w.observer._client.unsubscribe("booth/#")
@@ -80,7 +80,7 @@ async def _flood() -> list[tuple[str, str, str]]:
                 light_s = time.monotonic() - started_s
             finally:
                 await asyncio.get_running_loop().run_in_executor(None, sending.wait)
-            grown_mib = (resident_kib(agent) - before_kib) / 1024
+            grown_mib = (resident_kib(agent.pid) - before_kib) / 1024
     return [
         (
             f"{PER_SECOND} requests a second for {FLOOD_S:.0f} s: health, light meanwhile",

@@ -9,8 +9,8 @@ from tests.documents.published import OPERATOR, answer, codes, flipped
 from tests.world import AgentProcess, World
 
 
-def resident_kib(agent: AgentProcess) -> int:
-    status = Path(f"/proc/{agent.pid}/status").read_text()
+def resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
@@ -52,7 +52,7 @@ async def documents(w: World, first_rev: int, count: int) -> None:
 async def growth_kib(w: World, agent: AgentProcess, count: int) -> int:
     """How much the agent has grown after so many. The first twenty are not counted: they load what is loaded once."""
     await documents(w, 100, 20)
-    files, before = await at_rest(w, agent), resident_kib(agent)
+    files, before = await at_rest(w, agent), resident_kib(agent.pid)
     await documents(w, 200, count - 20)
     assert await at_rest(w, agent) == files, "no file is left open"
-    return resident_kib(agent) - before
+    return resident_kib(agent.pid) - before

@@ -79,7 +79,7 @@ async def test_f11_a_flood_of_commands_is_dropped_and_counted_and_nothing_else_w
     async with world(tmp_path) as w:
         agent = await w.start_agent()
         await command(w, "locate", args={"duration_s": 0})
-        before_kib = resident_kib(agent)
+        before_kib = resident_kib(agent.pid)
         w.observer.checks = False  # ten thousand a second of its own
         sending = flood(w.broker.port, FLOOD_S)
         await w.until(lambda: w.observer.of("cmd/locate/f-10/status"), "the flood is there")
@@ -91,7 +91,7 @@ async def test_f11_a_flood_of_commands_is_dropped_and_counted_and_nothing_else_w
         await asyncio.get_running_loop().run_in_executor(None, sending.wait)
         assert health_s < 5
         # Each one that is taken is kept for a repetition, and its status for the next connection.
-        assert resident_kib(agent) - before_kib < 4 * 1024
+        assert resident_kib(agent.pid) - before_kib < 4 * 1024
         answered = {m.topic for m in w.observer.messages if "/cmd/locate/f-" in m.topic and m.topic.endswith("/status")}
         assert len(answered) <= PER_S * (FLOOD_S + 10)
         # What of the flood is still on its way is dropped, and this with it: who asks again is heard.
@@ -107,7 +107,7 @@ async def test_f11_a_flood_of_commands_is_dropped_and_counted_and_nothing_else_w
 async def test_f12_a_payload_of_200_mb_never_reaches_the_booth(tmp_path: Path) -> None:
     async with world(tmp_path, broker_extra="message_size_limit 0\n") as w:
         agent = await w.start_agent()
-        before_kib = resident_kib(agent)
+        before_kib = resident_kib(agent.pid)
         sender = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         sender.connect("127.0.0.1", w.broker.port)
         sender.loop_start()
@@ -115,7 +115,7 @@ async def test_f12_a_payload_of_200_mb_never_reaches_the_booth(tmp_path: Path) -
         sender.loop_stop()
         sender.disconnect()
         assert (await command(w, "locate", args={"duration_s": 0}))["state"] == "succeeded"
-        assert resident_kib(agent) - before_kib < 2 * 1024
+        assert resident_kib(agent.pid) - before_kib < 2 * 1024
         assert len([m for m in w.observer.of("state") if m.json["state"] == "online"]) == 1, "it stayed connected"
 
 
@@ -124,12 +124,12 @@ async def test_f12_a_broker_that_sends_it_all_the_same_is_left(tmp_path: Path) -
         w.config["broker"] = {"url": broker.url}
         agent = await w.start_agent(online=False)
         await until(lambda: bool(broker.sessions) and bool(broker.sessions[0].subscribed), "the booth's subscriptions")
-        before_kib = resident_kib(agent)
+        before_kib = resident_kib(agent.pid)
         header = bytes([PUBLISH << 4]) + _remaining_length(200_000_000)
         broker.sessions[0].send(header + b"\0\x04abcd\0" + b"x" * MAX_PACKET_BYTES)
         await until(lambda: len(broker.sessions) > 1, "a new connection")
         assert "packet-too-large" in agent.stderr()
-        assert resident_kib(agent) - before_kib < 4 * 1024
+        assert resident_kib(agent.pid) - before_kib < 4 * 1024
 
 
 def _remaining_length(length: int) -> bytes:

@@ -18,7 +18,7 @@ async def test_f68_a_hundred_documents_leave_no_memory_no_process_and_no_file_be
 async def test_f11_a_flood_of_desired_messages_neither_stops_nor_fills_the_agent(tmp_path: Path) -> None:
     async with configured(tmp_path) as (w, _):
         [agent] = w.agents
-        before = resident_kib(agent)
+        before = resident_kib(agent.pid)
         for number in range(10_000):
             w.observer._client.publish(f"{ROOT}/config/desired", f'{{"payload":"{number}"}}', 0)
         await w.until(lambda: len(said(w)) > 3, "it goes on answering")
@@ -27,5 +27,5 @@ async def test_f11_a_flood_of_desired_messages_neither_stops_nor_fills_the_agent
         await w.until(lambda: "media-empty" in w.observer.codes("receipt-printer"), "health, through the flood", 10)
         assert time.monotonic() - start_s < 5
         assert "subscribe-denied" not in w.observer.codes("booth"), "its echo is heard"
-        assert resident_kib(agent) - before < 4 * 1024
+        assert resident_kib(agent.pid) - before < 4 * 1024
         assert len(children(agent)) <= 1
