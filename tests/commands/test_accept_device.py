@@ -94,7 +94,7 @@ async def test_f79_a_replaced_printer_is_accepted_and_stays_it_until_agent_toml_
             assert [(one["class"], one["peripheral"], one["data"]) for one in told] == [
                 ("config", NAME, {"was": "usb://04b8:0202/J1", "now": "usb://04b8:0e15/K2"})
             ]
-            assert w.observer.last("meta")["peripherals"][NAME]["serial"] == "K2"
+            await w.until(lambda: w.observer.last("meta")["peripherals"][NAME]["serial"] == "K2", "who it is")
             assert w.observer.last("config/reported") == reported
         w.observer.retained.clear()
         async with agent_inside(w, machine):
