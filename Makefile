@@ -19,7 +19,7 @@ CROSS_PACKAGES := $(if $(filter x86_64,$(shell uname -m)),gcc-aarch64-linux-gnu 
 VIRTUAL_PACKAGES := e2fsprogs linux-source-6.1 mmdebstrap qemu-system-x86 util-linux
 CHECK_PACKAGES := systemd udev shellcheck
 
-.PHONY: help setup run test test-system test-healing check fuzz bench install uninstall wheels bundle lock schema runbook reference clean
+.PHONY: help setup run test test-system test-updates test-healing check fuzz bench install uninstall wheels bundle lock schema runbook reference clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -42,11 +42,15 @@ run: setup ## a booth with its broker, live on screen; ARGS="--help" for more
 test: setup ## the whole suite, against real peers on loopback
 	@sh provisioning/system-packages $(TEST_PACKAGES) $(CROSS_PACKAGES)
 	@# Most tests wait more than they work: four at a time, each file in one process.
-	$(BIN)/pytest -n 4 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-system: setup ## a booth in a virtual machine: LEDs, GPIO, a camera, USB, the unit in its sandbox, power cuts
 	@sh provisioning/system-packages $(VIRTUAL_PACKAGES)
-	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth --ignore=tests/virtual_booth/hurried $(ARGS)
+	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth --ignore=tests/virtual_booth/hurried -m "not long" $(ARGS)
+
+test-updates: setup ## every end that an update can have, in a virtual booth: versions that crash, hang, hear nothing; power cuts
+	@sh provisioning/system-packages $(VIRTUAL_PACKAGES)
+	BOOTH_SYSTEM_TESTS=1 $(BIN)/pytest tests/virtual_booth/test_releases.py $(ARGS)
 
 test-healing: setup ## each fault that heals once, and a power cut in each rung, in a virtual booth whose idle time is skipped
 	@sh provisioning/system-packages $(VIRTUAL_PACKAGES)

@@ -47,3 +47,14 @@ def no_thread_left_behind() -> Any:
         thread.join(5)
     left = [thread.name for thread in set(threading.enumerate()) - before]
     assert not left, f"threads left behind: {left}"
+
+
+# They are begun first: each file runs in one process, and what is begun last is waited for alone.
+_LONGEST = (
+    "test_install.py", "test_healed_faults.py", "test_bundle.py", "test_store_faults.py", "test_broker_faults.py",
+    "test_network_faults.py", "test_contract_of_all.py", "test_healable.py", "test_command_faults.py", "test_canary.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONGEST)

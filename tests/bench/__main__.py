@@ -23,6 +23,7 @@ from tests.bench.commands import commands
 from tests.bench.cost import Cost, cost, start_baseline, start_penguin
 from tests.bench.documents import documents
 from tests.bench.meter import Meter
+from tests.bench.rollout import rollouts
 from tests.bench.ten import CHECKS_A_DAY, deadlines, hanging, settled, ten_peripherals
 from tests.bench.updates import updates
 from tests.engine import healable
@@ -46,6 +47,7 @@ async def main() -> int:
     rows += await bundles()
     rows += await commands()
     rows += await updates()
+    rows += await rollouts()
     rows += await hanging()
     rows += await deadlines()
     healed = await asyncio.to_thread(lambda: list(healable.inject()))

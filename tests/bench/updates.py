@@ -28,7 +28,7 @@ async def updates() -> list[tuple[str, str, str]]:
         (
             "update: last message of the old version → `online` of the new",
             f"{statistics.median(away_s):.1f} s",
-            f"published → committed {statistics.median(whole_s):.1f} s; small slots, started by the test; under 5 s",
+            f"published → committed {statistics.median(whole_s):.1f} s; slots of two small files, systemd played by the bench; under 5 s",
         ),
         (
             "update: memory of the agent after it had forms fetched and laid out, over before",
