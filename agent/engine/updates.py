@@ -290,7 +290,7 @@ class Updates:
                 if now is not None and now.todo == "prove":
                     # Root has us started anew, and no session begins before our goodbye.
                     await self._replaced()
-            except OSError:
+            except (OSError, _NoLongerWanted):
                 self._show_working()
                 raise
 
