@@ -65,6 +65,12 @@ class Root:
 
     def prepare(self, version: str = "1.0") -> None:
         """A booth with a trust list, where a version of both kinds is installed."""
+        self.booth()
+        for name in KINDS:
+            self.updating().install(name, self.files(version, b"as installed"), version)
+
+    def booth(self) -> None:
+        """One with a trust list, and nothing installed."""
         config = self.folder / "etc/booth-agent"
         config.mkdir(parents=True)
         (config / "agent.toml").write_text('[booth]\nid = "61-0007"\narea = "61"\n[broker]\nurl = "mqtt://127.0.0.1:1883"\n')
@@ -72,8 +78,6 @@ class Root:
         (self.folder / "proc/sys/kernel/random").mkdir(parents=True)
         self.boot("first")
         (self.folder / DOWNLOADS).mkdir(parents=True)
-        for name in KINDS:
-            self.updating().install(name, self.files(version, b"as installed"), version)
 
     def boot(self, name: str) -> None:
         (self.folder / "proc/sys/kernel/random/boot_id").write_text(f"{name}\n")

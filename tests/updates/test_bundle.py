@@ -17,8 +17,12 @@ import pytest
 
 from agent import RELEASED_AT, VERSION
 from agent.contract.typed import build
+from agent.privileged.machine import Machine
+from agent.privileged.updating import DOWNLOADS, Updating
 from agent.updates.agent_release import BASE, Manifest, this_architecture
 from agent.updates.archive import unpack
+from agent.updates.environment import this_python
+from tests.updates.story import OPERATOR, Root
 
 HOUSE: Final = Path(__file__).parents[2]
 PYTHON: Final = "/usr/bin/python3"
@@ -251,6 +255,30 @@ def test_all_of_it_is_compiled_and_nothing_remembers_where_it_was_laid(slot: Pat
             assert str(slot.parent).encode() not in file.read_bytes(), file
         if file.suffix == ".py":
             assert list(file.parent.glob(f"__pycache__/{file.stem}.cpython-*.pyc")), file
+
+
+@pytest.mark.skipif(this_python() != MINOR, reason=f"the tests run in another Python than {PYTHON}, which builds")
+def test_root_takes_it_from_a_signed_document_to_a_slot_that_counts(release: Path, tmp_path: Path) -> None:
+    """The file of `make bundle` itself, with root's own program and the real kinds."""
+    root = Root(tmp_path)
+    root.booth()
+    with open(tmp_path / "etc/booth-agent/agent.toml", "a") as config:
+        config.write('[peripherals.board]\nkind = "board"\n')
+    data = (release / f"booth-agent-{VERSION}-{this_architecture()}.tar").read_bytes()
+    digest = sha256(data).hexdigest()
+    artifact = {"url": "https://updates.example/x.tar", "size_bytes": len(data), "sha256": digest}
+    (tmp_path / DOWNLOADS / digest).write_bytes(data)
+    doc = {"agent": {"version": VERSION, "artifacts": {this_architecture(): artifact}}}
+
+    def updating() -> Updating:
+        return Updating(Machine(tmp_path), reachable=lambda _host, _port: False)
+
+    assert updating().take("booth", OPERATOR.sign("update", doc, 1)).event == "accepted"
+    assert updating().stage("agent").reported.phase == "waiting-idle"
+    assert updating().switch("agent").reported.phase == "verifying"
+    reported = updating().healthy(VERSION, online=True).reported
+    assert (reported.phase, reported.sections["agent"]["version"]) == ("committed", VERSION)
+    assert (tmp_path / "opt/booth-agent/current/bin/booth-agent").is_file()
 
 
 def test_what_is_installed_from_a_folder_of_wheels_is_the_same(files: Path, sources: Path, tmp_path: Path) -> None:
