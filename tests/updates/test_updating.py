@@ -96,6 +96,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[], bytes]]] = {
     "a key that nobody knows": ("invalid", "doc.agent.force", lambda: sign(release(force=True))),
     "no version": ("invalid", "doc.agent.version", lambda: sign({"agent": {"artifacts": {this_architecture(): artifact()}}})),
     "a version that is none": ("invalid", "doc.agent.version", lambda: sign(release("1.2-rc1"))),
+    "a version with a second spelling": ("invalid", "doc.agent.version", lambda: sign(release("1.4.0rc01"))),
     "a version that is a path": ("invalid", "doc.agent.version", lambda: sign(release("../../1.2"))),
     "a window that nobody knows": ("invalid", "doc.agent.window", lambda: sign(release(window="tomorrow"))),
     "no file at all": ("invalid", "doc.agent.artifacts", lambda: sign(release(artifacts={}))),
