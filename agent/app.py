@@ -207,7 +207,7 @@ class Agent:
         self._reporter.remember(Remembered.load(state), self._watches)
         self._commander.remember(state)
         if self._updates is not None:
-            self._updates.remember(state)
+            self._updates.reporter.remember(state)
         async with asyncio.TaskGroup() as group:
             work = [group.create_task(self._reporter.run()), group.create_task(keep_clock_floor(self._clock))]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
@@ -358,7 +358,7 @@ class Agent:
         denied = sorted(topic.removeprefix(self._address.root + "/") for topic in self._publisher.denied)
         return AgentView(
             self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable,
-            self._configurer.drifted, self._takeovers.recent, None if self._updates is None else self._updates.failed,
+            self._configurer.drifted, self._takeovers.recent, None if self._updates is None else self._updates.reporter.failed,
         )  # fmt: skip
 
     async def _broker_view(self) -> BrokerView:
@@ -437,6 +437,7 @@ class Agent:
     def _updates_of(self, session: SessionLock, recorder: Recorder, state_dir: Path) -> "Updates":
         # Imported where root's part is installed.
         from agent.engine.update_parts import Quiet, Self  # noqa: PLC0415
+        from agent.engine.update_reporter import UpdateReporter  # noqa: PLC0415
         from agent.engine.updates import Updates  # noqa: PLC0415
         from agent.system.downloads import Downloads  # noqa: PLC0415
 
@@ -445,9 +446,12 @@ class Agent:
             lambda: self._store.condition in ("ok", "full"), lambda: self._echo.heard is True, self._stop.set,
         )  # fmt: skip
         quiet = Quiet(session, self._open_now, self._clock.mono_s, lambda: self._live.current.updates.spread_s)
-        updates = Updates(
+        reporter = UpdateReporter(
             self._publisher, self._address.reported("update"), self._clock.wall, recorder.of_booth,
-            lambda told: self._store.save("update", told), self._machine.updates,
+            lambda told: self._store.save("update", told), self._update_changed,
+        )  # fmt: skip
+        updates = Updates(
+            reporter, recorder.of_booth, self._machine.updates,
             Downloads(state_dir / "downloads", lambda: self._live.current.updates.rate_kib_s * 1024.0),
             own, quiet, self._update_changed,
         )  # fmt: skip

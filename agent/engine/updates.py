@@ -5,19 +5,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from agent.contract.decode import encode
-from agent.contract.documents import DocumentError, LayerName, UpdateReported
+from agent.contract.documents import LayerName
 from agent.contract.event import EventClass
 from agent.contract.messages import Incoming
 from agent.contract.topics import ALL, Topic
-from agent.contract.typed import Invalid, build, plain
+from agent.contract.typed import Invalid, build
 from agent.contract.words import printable
-from agent.engine.publish import Publisher
 from agent.engine.refusals import Refusals
-from agent.engine.update_parts import Coming, Downloads, Quiet, Root, Self, with_download
+from agent.engine.update_parts import Downloads, Quiet, Root, Self
+from agent.engine.update_reporter import UpdateReporter
 from agent.engine.waiting import Queue, Waiting
 from agent.rules.update_window import Moment, due, retry_s, spread_s
 from agent.updates.words import Answer, Task
@@ -37,10 +35,6 @@ _PROOF_EVERY_S: Final = 0.5
 _TIMER_S: Final = 0.01  # one may end a hair before the moment it was set for
 _OFFLINE_AFTER_S: Final = 60.0
 _OFFLINE_AGAIN_S: Final = 30.0
-# What is told once, when root's report says it newly.
-_TOLD: Final = {
-    "waiting-idle": "staged", "verifying": "switched", "committed": "committed", "rolled-back": "rolled-back", "failed": "failed",
-}  # fmt: skip
 
 
 class _NoLongerWanted(Exception):
@@ -48,29 +42,22 @@ class _NoLongerWanted(Exception):
 
 
 class Updates:
-    """`working`: it is at a step during which nobody should pull the plug. `failed`: what did not become what the operator wants.
-    `changed` is called when either is another. `ask_again`: have what is retained delivered once more. `run` it."""
+    """`working`: it is at a step during which nobody should pull the plug; `changed` is called when that is another. `ask_again`:
+    have what is retained delivered once more. `run` it."""
 
     def __init__(
         self,
-        publisher: Publisher,
-        topic: str,
-        wall: Callable[[], str],
+        reporter: UpdateReporter,
         record: Callable[[EventClass, str, dict[str, Any]], None],
-        save: Callable[[dict[str, Any]], None],
         root: Root,
         downloads: Downloads,
         own: Self,
         quiet: Quiet,
         changed: Callable[[], None],
     ) -> None:
-        """`topic`: where it is reported. `save`: keep what was told, across restarts."""
-        self._publisher = publisher
-        self._topic = topic
-        self._wall = wall
+        self.reporter = reporter
         self._record = record
         self._refusals = Refusals(record)
-        self._save = save
         self._root = root
         self._downloads = downloads
         self._own = own
@@ -80,25 +67,15 @@ class Updates:
         self._turn = asyncio.Lock()  # root answers one question at a time
         self._woken = asyncio.Event()
         self._something = asyncio.Event()  # is to be done
-        self._reported: UpdateReported | None = None
         self._tasks: list[Task] = []
         self._in_force: dict[LayerName, int] = {}  # what was accepted, by the bytes that said it
         self._due_s: dict[str, float] = {}  # when a file is fetched, by its hash
         self._attempts: dict[str, int] = {}
-        self._coming: dict[str, Coming] = {}
-        self._told: dict[str, list[str | None]] = {}
         self._used_s = self._began_s = quiet.mono_s()
         self._never_used = self._began_s < _JUST_STARTED_S
         self._prove_at_s = self._said_offline_s = self._began_s - _OFFLINE_AGAIN_S
         self.working = False
-        self.failed: str | None = None
         self.ask_again: Callable[[], None] = lambda: None
-
-    def remember(self, state: Mapping[str, Any]) -> None:
-        """What was told before the last restart."""
-        kept = state.get("update")
-        told = kept.items() if isinstance(kept, dict) else ()
-        self._told = {str(kind): words for kind, words in told if isinstance(words, list)}
 
     def desired(self, topic: Topic, message: Incoming) -> None:
         """A document arrived. An empty payload is ignored: nothing unsigned takes a layer away."""
@@ -128,26 +105,23 @@ class Updates:
 
     async def _take(self, item: Waiting) -> None:
         mark = hash(item.payload)
-        if self._in_force.get(item.layer) == mark and self._says_nothing_against(item.layer):
-            self._say()  # as every connection says it again
+        if self._in_force.get(item.layer) == mark and not self.reporter.complains_of(item.layer):
+            self.reporter.say()  # as every connection says it again
             return
         try:
             answer = await self._ask({"act": "take", "layer": item.layer}, item.payload)
         except OSError as error:
             log.warning("root does not take an update document: %s", error, extra={"layer": item.layer})
-            self._say_pending(item.layer, printable(f"not judged, and tried again: {error}", 200))
+            self.reporter.say_pending(item.layer, printable(f"not judged, and tried again: {error}", 200))
             self._queue.again(item, _LOOK_EVERY_S)
             return
-        if self._says_nothing_against(item.layer):
+        if not self.reporter.complains_of(item.layer):
             self._in_force[item.layer] = mark
         if answer.event == "accepted":
             self._record("update", "accepted", {"layer": item.layer})
             self._begin_anew()
         elif answer.event is not None:
             self._refusals.record("update", printable(answer.event, 64), {"layer": item.layer})
-
-    def _says_nothing_against(self, layer: LayerName) -> bool:
-        return self._reported is not None and all(error.layer != layer for error in self._reported.errors)
 
     # --- work ---
 
@@ -176,7 +150,7 @@ class Updates:
 
     async def _learn_what_is_under_way(self) -> None:
         """What is on trial has ten minutes, and what waits for this start needs no connection."""
-        while self._reported is None:
+        while self.reporter.reported is None:
             try:
                 await self._ask({"act": "status"})
             except OSError as error:
@@ -188,7 +162,7 @@ class Updates:
         while True:
             self._disturbs()
             await asyncio.sleep(_SESSIONS_EVERY_S)
-            if self._reported is not None and not self._tasks:
+            if self.reporter.reported is not None and not self._tasks:
                 await self._something.wait()
                 self._used_s, self._never_used = self._quiet.mono_s(), False
 
@@ -232,7 +206,7 @@ class Updates:
         if self._quiet.session.held():  # unpacking takes what her browser needs
             self._due_s[task.sha256] = self._quiet.mono_s() + _LOOK_EVERY_S
             return
-        self._coming.pop(task.sha256, None)
+        self.reporter.came(task)
         answer = await self._ask({"act": "stage", "kind": task.kind}, wanted=task)
         still = next((other for other in answer.tasks if other.sha256 == task.sha256 and other.todo == "fetch"), None)
         if still is not None:
@@ -243,9 +217,10 @@ class Updates:
 
     async def _fetched(self, task: Task) -> bool:
         """Whether the file is there now. A download that is no longer wanted is ended."""
-        self._comes(task, pct=0)
+        attempt = self._attempts.get(task.sha256, 0) + 1
+        self.reporter.comes(task, attempt, pct=0)
         fetching = asyncio.ensure_future(
-            self._downloads.fetch(task.url, task.size_bytes, task.sha256, lambda pct: self._comes(task, pct=pct))
+            self._downloads.fetch(task.url, task.size_bytes, task.sha256, lambda pct: self.reporter.comes(task, attempt, pct=pct))
         )
         try:
             while not fetching.done():
@@ -257,8 +232,8 @@ class Updates:
             reason = printable(str(getattr(error, "reason", "not-fetched")), 64)
             log.warning("an update was not fetched: %s", error, extra={"kind": task.kind, "reason": reason})
             self._later(task, reason)
-            self._comes(task, reason=reason)
-            self._tell()
+            self.reporter.comes(task, self._attempts[task.sha256], reason=reason)
+            self.reporter.tell()
             return False
         finally:
             fetching.cancel()
@@ -315,14 +290,12 @@ class Updates:
 
     def _show_working(self, *, switching: bool = False) -> None:
         """At a switch, and while what is on trial proves itself: but not while it only waits for a network to come."""
-        proving = any(task.todo == "prove" and self._section(task.kind).get("reason") != "offline" for task in self._tasks)
+        proving = any(
+            task.todo == "prove" and self.reporter.section(task.kind).get("reason") != "offline" for task in self._tasks
+        )
         if self.working != (switching or proving):
             self.working = switching or proving
             self._changed()
-
-    def _section(self, kind: str) -> Mapping[str, Any]:
-        found = {} if self._reported is None else self._reported.sections.get(kind)
-        return found if isinstance(found, dict) else {}
 
     # --- root ---
 
@@ -336,11 +309,10 @@ class Updates:
             answer = build(Answer, data, unknown="ignore")  # root's program is the installed one, and may be newer
         except Invalid as error:
             raise ConnectionResetError(f"root's answer is none: {error.problems[0]}") from error
-        self._reported, self._tasks = answer.reported, answer.tasks
-        self._show_working()
+        self._tasks = answer.tasks
         self._forget_all_but({task.sha256 for task in answer.tasks if task.todo == "fetch"})
-        self._tell()
-        self._say()
+        self.reporter.answered(answer.reported, answer.tasks)
+        self._show_working()
         (self._something.set if self._tasks else self._something.clear)()
         self._woken.set()
         return answer
@@ -348,14 +320,12 @@ class Updates:
     def _heard(self, data: dict[str, Any]) -> None:
         """Root says at which step it is."""
         with contextlib.suppress(Invalid):
-            self._reported = build(Answer, data, unknown="ignore").reported
-            self._say()
+            self.reporter.at_a_step(build(Answer, data, unknown="ignore").reported)
 
     def _forget_all_but(self, to_fetch: Collection[str]) -> None:
         still_known = {task.sha256 for task in self._tasks if task.todo != "prove"}
         self._due_s = {sha256: due_s for sha256, due_s in self._due_s.items() if sha256 in still_known}
         self._attempts = {sha256: attempts for sha256, attempts in self._attempts.items() if sha256 in still_known}
-        self._coming = {sha256: coming for sha256, coming in self._coming.items() if sha256 in to_fetch}
         self._downloads.forget(to_fetch)
 
     async def _answered(self, request: Mapping[str, Any], message: bytes, wanted: Task | None, attempts: int) -> dict[str, Any]:
@@ -371,53 +341,3 @@ class Updates:
                     log.info("root does not answer now: %s", error)
             await asyncio.sleep(min(_BUSY_AGAIN_S, 0.1 * 2**attempt))  # it may just be ending
         raise AssertionError
-
-    def _tell(self) -> None:
-        """An event for what is new, once."""
-        reported = self._with_downloads()
-        sections = {} if reported is None else reported.sections
-        told = dict(self._told)
-        for kind, section in sections.items():
-            phase = section.get("phase", "")
-            mark = [phase, section.get("to"), None if phase == "verifying" else section.get("reason")]
-            if (code := _TOLD.get(phase)) is not None and told.get(kind) != mark:
-                told[kind] = mark
-                self._record("update", code, {"kind": kind} | {key: section.get(key) for key in ("from", "to", "reason")})
-        if told != self._told:
-            self._told = told
-            self._save(told)
-        failed = [
-            f"{kind} {section.get('to')}: {section.get('reason') or section['phase']}"
-            for kind, section in sections.items()
-            if section.get("phase") in ("failed", "rolled-back")
-        ]
-        if (failed[0] if failed else None) != self.failed:
-            self.failed = failed[0] if failed else None
-            self._changed()
-
-    # --- what is said ---
-
-    def _comes(self, task: Task, *, pct: int | None = None, reason: str | None = None) -> None:
-        attempt = self._attempts.get(task.sha256, 0) + (reason is None)
-        self._coming[task.sha256] = Coming(attempt, pct, reason)
-        self._say()
-
-    def _say(self) -> None:
-        if (reported := self._with_downloads()) is not None:
-            self._publisher.retain("reported-update", self._topic, encode(plain(replace(reported, at=self._wall()))))
-
-    def _with_downloads(self) -> UpdateReported | None:
-        """Root's last word, and how far the downloads are, of which root knows nothing."""
-        reported = self._reported
-        for task in self._tasks if reported is not None else ():
-            if reported is not None and (coming := self._coming.get(task.sha256)) is not None:
-                reported = with_download(reported, task, coming)
-        return reported
-
-    def _say_pending(self, layer: LayerName, why: str) -> None:
-        before = self._reported or UpdateReported(
-            "pending", dict.fromkeys(("fleet", "area", "booth")), None, {}, [], self._wall()
-        )
-        error = DocumentError(layer, "unsupported", "", why)
-        reported = replace(before, status="pending", errors=[*before.errors, error], at=self._wall())
-        self._publisher.retain("reported-update", self._topic, encode(plain(reported)))

@@ -124,7 +124,7 @@ async def test_failures_are_told_with_their_reason_and_tried_again_after_ever_lo
         assert [round(wait_s / 60) for wait_s in waits] == [1, 2, 4, 8, 16, 32, 60, 60]
         await until(lambda: booth.in_use() == "1.1")
         assert "failed" not in booth.codes()
-        assert booth.updates.failed is None
+        assert booth.updates.reporter.failed is None
 
 
 @on_virtual_time
@@ -248,13 +248,13 @@ async def test_a_file_that_is_not_what_was_signed_is_deleted_and_fetched_again_m
         booth.deliver(envelope)
         report = await booth.phase("failed")
         assert (report["status"], report["reason"]) == ("pending", "wrong-hash")
-        assert booth.updates.failed == "agent 1.1: wrong-hash"
+        assert booth.updates.reporter.failed == "agent 1.1: wrong-hash"
         assert not booth.names()
         booth.web.files[sha256] = right
         assert 5.9 * HOUR_S < await began(booth, 2) < 6.1 * HOUR_S
         await until(lambda: booth.in_use() == "1.1")
         assert booth.codes() == ["accepted", "failed", "staged", "switched"]
-        assert booth.updates.failed is None
+        assert booth.updates.reporter.failed is None
 
 
 @on_virtual_time

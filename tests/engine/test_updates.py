@@ -163,7 +163,7 @@ async def test_a_newer_root_may_say_more_than_is_known_here(tmp_path: Path) -> N
         booth.root.says = more
         booth.publish({"agent": "1.1"})
         await booth.laid()
-        assert booth.updates.failed is None
+        assert booth.updates.reporter.failed is None
 
 
 @on_virtual_time
@@ -224,13 +224,13 @@ async def test_what_failed_stands_until_something_else_is_wanted(tmp_path: Path)
         booth.publish({"agent": "1.1"}, body=b"broken", window="now")
         report = await booth.phase("failed")
         assert (report["status"], report["reason"]) == ("reverted", "selftest-failed")
-        assert booth.updates.failed == "agent 1.1: selftest-failed"
+        assert booth.updates.reporter.failed == "agent 1.1: selftest-failed"
         assert booth.failures == ["agent 1.1: selftest-failed"]
         assert not booth.names(), "the card is needed for other things"
         await booth.stop()
         await booth.start()
         await booth.phase("failed")
-        assert booth.updates.failed == "agent 1.1: selftest-failed", "after a restart too"
+        assert booth.updates.reporter.failed == "agent 1.1: selftest-failed", "after a restart too"
         await asyncio.sleep(24 * 3600)
         assert len(booth.web.began) == 1, "not tried again"
         assert booth.codes() == ["accepted", "failed"]

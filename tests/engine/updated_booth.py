@@ -16,6 +16,7 @@ from agent.contract.topics import Address, Topic
 from agent.contract.typed import build, plain
 from agent.engine.publish import Publisher
 from agent.engine.update_parts import Quiet, Self
+from agent.engine.update_reporter import UpdateReporter
 from agent.engine.updates import Updates
 from agent.privileged.update import answer as answered
 from agent.privileged.updating import DOWNLOADS
@@ -163,12 +164,15 @@ class Booth:
         own = Self(
             self.name, version, self.boot_id, lambda: self.probed, lambda: self.readable, lambda: self.online, self._end,
         )  # fmt: skip
+        reporter = UpdateReporter(
+            self._publisher, ADDRESS.reported("update"), self._wall, self._record, self._save, self._changed
+        )
         self.updates = Updates(
-            self._publisher, ADDRESS.reported("update"), self._wall, self._record, self._save, self.root, self.web, own,
+            reporter, self._record, self.root, self.web, own,
             Quiet(self.citizen, lambda: self.open, lambda: self.now_s, lambda: SPREAD_S), self._changed,
         )  # fmt: skip
         self.updates.ask_again = self._ask_again
-        self.updates.remember(self.told)
+        reporter.remember(self.told)
         self._running = asyncio.create_task(self.updates.run())
 
     async def stop(self) -> None:
@@ -261,7 +265,7 @@ class Booth:
     def _changed(self) -> None:
         if not self.lights or self.lights[-1][1] != self.updates.working:
             self.lights.append((asyncio.get_running_loop().time(), self.updates.working))
-        self.failures.append(self.updates.failed)
+        self.failures.append(self.updates.reporter.failed)
 
     def _ask_again(self) -> None:
         self.delivered_again += 1
