@@ -17,11 +17,12 @@ from agent.contract.state import Board, Capabilities, Hours, Meta, State
 from agent.contract.topics import Address
 from agent.contract.typed import plain
 from agent.contract.words import ClockWord, LightWord, ServiceWord
+from agent.engine.alarms import Alarms
 from agent.engine.memory import Remembered
 from agent.engine.payloads import Care, NoCare, health_of, meta_of, status_of
 from agent.engine.publish import Publisher
 from agent.engine.watch import Watch
-from agent.rules.alarms import Alarm, AlarmKey, Step, due_in_s, track
+from agent.rules.alarms import Alarm
 from agent.rules.declaration import Identity
 from agent.rules.health import Change, Finding, Judgement, Now
 from agent.rules.light import light
@@ -89,9 +90,7 @@ class Reporter:
         self._in_use = in_use
         self._watches: dict[str, Watch] = {}
         self._said: dict[str, Judgement] = {}
-        self._alarms: dict[AlarmKey, Alarm] = {}
-        self._clearing: set[AlarmKey] = set()
-        self._alarm_timer: asyncio.TimerHandle | None = None
+        self._alarms = Alarms(publisher, recorder, booth.address.alarm, self._alarm_payload, self._say_light, self._refresh)
         self._state: Literal["starting", "online", "asleep"] = "starting"
         self._state_since = now().wall
         self._session = ""
@@ -108,15 +107,7 @@ class Reporter:
             watch.judgement = remembered.judgements.get(name, watch.judgement)
             port = remembered.ports.get(name)  # devices are replaced while the power is off
             watch.port = port if port is not None and port.device == watch.device else None
-        now_s = self._now().mono_s
-        for peripheral, code in remembered.clearing:
-            self._say_alarm(Step("cleared", Alarm(peripheral, code, "warning", "nobody", "", now_s)))
-        for alarm in remembered.alarms_at(now_s):
-            if alarm.peripheral in watches and alarm.code in watches[alarm.peripheral].peripheral.finding_kinds:
-                self._alarms[alarm.key] = alarm
-                self._say_alarm(Step("raised", alarm))
-            else:  # of a peripheral that is no longer configured: nobody else would ever clear it
-                self._say_alarm(Step("cleared", alarm))
+        self._alarms.remember(remembered, self._now().mono_s, self._is_configured)
         self._say_meta()
         self._refresh()
 
@@ -177,8 +168,7 @@ class Reporter:
 
     def close(self) -> None:
         """Stop the timer."""
-        if self._alarm_timer is not None:
-            self._alarm_timer.cancel()
+        self._alarms.close()
 
     # --- what comes in ---
 
@@ -204,10 +194,13 @@ class Reporter:
     def tended(self, name: str) -> None:
         """A remedy for this peripheral began or ended."""
         self._say_health(self._watches[name])
-        for alarm in self._alarms.values():
-            if alarm.peripheral == name and alarm.raised and self.care.healing(name) is None:
-                self._say_alarm(Step("changed", alarm))
+        if self.care.healing(name) is None:
+            self._alarms.say_again(name)
         self._refresh()
+
+    def _is_configured(self, alarm: Alarm) -> bool:
+        watch = self._watches.get(alarm.peripheral)
+        return watch is not None and alarm.code in watch.peripheral.finding_kinds
 
     def _record(self, watch: Watch, change: Change) -> None:
         finding = change.finding
@@ -221,8 +214,6 @@ class Reporter:
 
     def _refresh(self) -> None:
         """Alarms, services and light follow from the judgements; each is said when it changes."""
-        now = self._now()
-        # What is unknown keeps its alarms: not seeing a fault is not the same as its being gone.
         unknown = {name for name, watch in self._watches.items() if status_of(watch) == "unknown"}
         standing = {
             (name, finding.code): self._whose(name, finding)
@@ -230,24 +221,12 @@ class Reporter:
             if name not in unknown
             for finding in watch.judgement.findings
             # Whoever works there causes faults: what alarmed before goes on to, until it is mended.
-            if not self.maintained() or self._is_raised((name, finding.code))
+            if not self.maintained() or self._alarms.is_raised((name, finding.code))
         }
-        held = {key: alarm for key, alarm in self._alarms.items() if key[0] in unknown}
-        free = {key: alarm for key, alarm in self._alarms.items() if key[0] not in unknown}
-        followed, steps = track(free, standing, self.booth.alarm_after_s, now)
-        before = self._alarms
-        self._alarms = held | followed
-        for step in steps:
-            self._say_alarm(step)
-        if steps or {k for k, a in before.items() if a.raised} != {k for k, a in self._alarms.items() if a.raised}:
-            self._save_alarms()
-        self._set_alarm_timer(followed, now)
+        self._alarms.follow(standing, unknown, self.booth.alarm_after_s, self._now())
         self._say_services()
         self._say_state()
         self._say_light()
-
-    def _is_raised(self, key: AlarmKey) -> bool:
-        return key in self._alarms and self._alarms[key].raised
 
     def _whose(self, name: str, finding: Finding) -> Finding:
         """A finding that should have healed by itself and did not is a technician's."""
@@ -263,51 +242,16 @@ class Reporter:
 
     def is_told(self, name: str, code: str) -> bool:
         """Whether the broker has this alarm, so that a technician can know of it."""
-        alarm = self._alarms.get((name, code))
-        return alarm is not None and alarm.raised and alarm.acknowledged
+        return self._alarms.is_told((name, code))
 
     def whose(self, name: str, finding: Finding) -> Finding:
         """The finding with the fixer that it has by now."""
         return self._whose(name, finding)
 
-    def _set_alarm_timer(self, followed: Mapping[AlarmKey, Alarm], now: Now) -> None:
-        if self._alarm_timer is not None:
-            self._alarm_timer.cancel()
-            self._alarm_timer = None
-        due = due_in_s(followed, self.booth.alarm_after_s, now)
-        if due is not None:
-            self._alarm_timer = asyncio.get_running_loop().call_later(due + 0.01, self._refresh)
-
     def _say_health(self, watch: Watch) -> None:
         self._said[watch.name] = replace(watch.judgement, status=status_of(watch))
         health = health_of(watch, self.care.healing(watch.name), partial(self._whose, watch.name))
         self._publisher.retain("health", self.booth.address.health(watch.name), encode(plain(health)))
-
-    def _say_alarm(self, step: Step) -> None:
-        alarm = step.alarm
-        topic = self.booth.address.alarm(alarm.peripheral, alarm.code)
-        if step.what == "cleared":
-            self._clearing.add(alarm.key)  # until the broker knows, over a restart too: it would keep the old alarm
-            self._publisher.retain("alarm", topic, b"", lambda: self._cleared(alarm.key))
-            return
-        self._clearing.discard(alarm.key)
-        self._publisher.retain("alarm", topic, encode(plain(self._alarm_payload(alarm))), lambda: self._acknowledged(alarm.key))
-
-    def _acknowledged(self, key: AlarmKey) -> None:
-        """The broker has the alarm: a technician can know, so the light may say so."""
-        alarm = self._alarms.get(key)
-        if alarm is not None and alarm.raised and not alarm.acknowledged:
-            self._alarms[key] = replace(alarm, acknowledged=True)
-            self._save_alarms()
-            self._say_light()
-
-    def _cleared(self, key: AlarmKey) -> None:
-        self._clearing.discard(key)
-        self._save_alarms()
-
-    def _save_alarms(self) -> None:
-        self._recorder.save("alarms", Remembered.of_alarms(self._alarms.values()))
-        self._recorder.save("clearing", [list(key) for key in sorted(self._clearing)])
 
     def _alarm_payload(self, alarm: Alarm) -> contract_alarm.Alarm:
         watch = self._watches[alarm.peripheral]
@@ -345,7 +289,7 @@ class Reporter:
 
     def _word_of_light(self) -> LightWord:
         working = self.care.working or self.maintained() or self.restarting() or self.updating()
-        return light(self._alarms.values(), starting=self._state == "starting", locate=self.located(), working=working)
+        return light(self._alarms.all, starting=self._state == "starting", locate=self.located(), working=working)
 
     def _say_state(self, *, urgent: bool = False) -> None:
         self._said_clock = self._clock_word()
