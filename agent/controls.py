@@ -152,11 +152,13 @@ class BoothControls:
 
     # --- mending ---
 
-    async def heal(self, peripheral: str, remedy: str | None, heard: Heard) -> Result:
-        watch = self._watches[peripheral]
-        names = [rung.name for rung in watch.peripheral.ladder if not rung.reboots]
+    def has_remedy(self, peripheral: str, remedy: str | None) -> None:
+        names = [rung.name for rung in self._watches[peripheral].peripheral.ladder if not rung.reboots]
         if remedy is not None and remedy not in names:
             raise NotDone(f"{peripheral} has no remedy {remedy}; it has {', '.join(names)}", "bad-args")
+
+    async def heal(self, peripheral: str, remedy: str | None, heard: Heard) -> Result:
+        watch = self._watches[peripheral]
         tended = await self._healer.tend(watch, remedy, heard)
         tried = [{"remedy": name, "outcome": outcome} for name, outcome in tended.tried]
         if tended.stopped == "session-active":
@@ -183,15 +185,23 @@ class BoothControls:
         on = self._maintenance.on
         return {"on": on} | ({"until": rfc3339(until_s)} if on else {})
 
+    def has_to_restart(self, what: str) -> None:
+        if what != "agent":
+            self._to_restart(_RESTARTS[what][1])
+
+    def _to_restart(self, kind: str) -> Watch:
+        watch = next((watch for watch in self._watches.values() if watch.peripheral.kind == kind), None)
+        if watch is None:
+            raise NotDone(f"this booth has no {kind}", "not-supported")
+        return watch
+
     async def restart(self, what: str) -> Result:
         if what == "agent":
             self._restart_agent()
             await asyncio.sleep(_GOES_DOWN_WITHIN_S)
             raise NotDone("the agent did not end")
         act, kind = _RESTARTS[what]
-        watch = next((watch for watch in self._watches.values() if watch.peripheral.kind == kind), None)
-        if watch is None:
-            raise NotDone(f"this booth has no {kind}", "not-supported")
+        watch = self._to_restart(kind)
         async with self._healer.alone():
             _raise_unless_done(await self._acts.act(act, watch.name))
         await self._fresh(watch, active=False)

@@ -16,6 +16,7 @@ Reason = Literal[
     "retained", "session-active", "outside-window", "clock-unsynced", "not-signed", "unknown-verb", "bad-args", "busy",
     "rate-limited", "interrupted", "not-supported", RefusalCode,
 ]  # fmt: skip
+Asker = Annotated[str, Pattern("[ -~À-ɏ’]{1,64}", "who asks, at most 64 Latin letters, digits and plain signs")]
 PAYLOAD_TYPE: Final = "application/vnd.booth.command+json"
 MAX_REQUEST_BYTES: Final = 64 * 1024
 
@@ -30,7 +31,7 @@ class Request:
     wait_s: Annotated[int, Range(0, 86400)] = 0
     issued_at: Moment | None = None
     expires_at: Moment | None = None
-    by: Annotated[str, Pattern("[ -~]{1,64}", "who asks, at most 64 plain characters")] | None = None
+    by: Asker | None = None
     code: Annotated[str, Length(32)] | None = None
 
 
@@ -45,7 +46,7 @@ class SignedRequest:
     expires_at: Moment
     args: dict[str, Any] = field(default_factory=dict)
     wait_s: Annotated[int, Range(0, 86400)] = 0
-    by: Annotated[str, Pattern("[ -~]{1,64}", "who asks, at most 64 plain characters")] | None = None
+    by: Asker | None = None
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from agent.engine.refusals import Refusals
 from agent.engine.statuses import Memory, Refused, Reply, Statuses, arguments_of, problems, reply_to, says
 from agent.engine.under_way import UnderWay
 from agent.peripherals.surroundings import Session
-from agent.verbs.declaration import Controls, Verb
+from agent.verbs.declaration import Controls, NotDone, Verb
 
 EXPIRES_S: Final = 60.0  # from arrival, where the request says nothing of it
 _AHEAD_S: Final = 300.0  # so far another clock may be ahead of ours
@@ -114,7 +114,7 @@ class Commander:
     def _take_plain(self, name: str, data: Mapping[str, Any], *, retained: bool, reply: Reply) -> None:
         problem: Invalid | None = None
         try:
-            request = build(Request, data, unknown="ignore")
+            request = build(Request, _without_nulls(data), unknown="ignore")
         except Invalid as error:
             request, problem = _what_is_readable(data), error
         by_code = name in self._verbs and self._verbs[name].technician
@@ -225,8 +225,17 @@ class Commander:
             args: Any = build(verb.args, given)
         except Invalid as error:
             raise Refused("bad-args", problems(error)) from error
+        self._check_names(verb, args)
+        if verb.check is not None:
+            try:
+                verb.check(args, self._controls)
+            except NotDone as error:
+                raise Refused(error.reason or "not-supported", says(str(error))) from error
+        return args
+
+    def _check_names(self, verb: Verb, args: Any) -> None:
         if verb.ability is None:
-            return args
+            return
         able, known = self._controls.able(verb.ability), self._controls.able("probe")
         if not able:
             raise Refused("not-supported", says("this booth has nothing that it could be done with"))
@@ -235,7 +244,6 @@ class Commander:
                 raise Refused("bad-args", says(f"no peripheral {name!r}; there are {', '.join(able)}"))
             if name not in able:
                 raise Refused("not-supported", says(f"{name} cannot do that; here it is for {', '.join(able)}"))
-        return args
 
     def _refuse(
         self, verb: str, request: Request, reply: Reply, refused: Refused, *, believed: bool = True, signed: bool = False
@@ -256,6 +264,11 @@ class Commander:
 
 def _new_id() -> str:
     return "c-" + os.urandom(4).hex()
+
+
+def _without_nulls(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Every key is optional, and a client may write null for one that it leaves out."""
+    return {key: value for key, value in data.items() if value is not None}
 
 
 def _what_is_readable(data: Mapping[str, Any]) -> Request:

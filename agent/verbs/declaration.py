@@ -38,6 +38,9 @@ class Controls(Protocol):
     async def test(self, ability: str, peripheral: str) -> Result:
         """One of the tests that the peripheral declares."""
 
+    def has_remedy(self, peripheral: str, remedy: str | None) -> None:
+        """Raises NotDone where that rung is none of its ladder's."""
+
     async def heal(self, peripheral: str, remedy: str | None, heard: Heard) -> Result:
         """Its ladder, or one rung of it. A citizen goes first, between two rungs too."""
 
@@ -58,6 +61,9 @@ class Controls(Protocol):
 
     def maintain(self, for_s: float) -> Result:
         """Somebody works at the booth: nothing is healed, nothing alarms; 0 ends that."""
+
+    def has_to_restart(self, what: str) -> None:
+        """Raises NotDone where this booth has nothing of that kind."""
 
     async def restart(self, what: str) -> Result:
         """The agent, cups, the network or the browser."""
@@ -96,6 +102,7 @@ class Verb:
     citizen uses the booth; the session lock is held while it runs, but for one that `takes_turns` with citizens by itself.
     `cancellable`: it may be ended in the middle. `after_restart`: whether it is done once the agent has started again, in the
     same boot or in another; None where an agent's end interrupts it. `ability`: some peripheral must have it.
+    `check(args, booth)` raises NotDone, before it is taken, where this booth cannot do what is asked.
     """
 
     name: str
@@ -110,6 +117,7 @@ class Verb:
     limit: Limit | None = None
     ability: str | None = None
     after_restart: "Callable[[Mapping[str, Any], bool], bool] | None" = None
+    check: Callable[[Any, Controls], None] | None = None
 
     @property
     def kind(self) -> Literal["harmless", "idle only", "technician", "technician, idle only"]:
@@ -118,8 +126,9 @@ class Verb:
         return "idle only" if self.idle_only else "harmless"
 
     def schema(self) -> Json:
-        """What `B/meta` says of it: the JSON Schema of its arguments, with who may ask."""
-        return schema(self.args) | {"description": self.does, "x-kind": self.kind}
+        """What `B/meta` says of it: the JSON Schema of its arguments, with who may ask and how often."""
+        limit = {} if self.limit is None else {"x-limit": {"times": self.limit.times, "within_s": self.limit.within_s}}
+        return schema(self.args) | {"description": self.does, "x-kind": self.kind} | limit
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ class Heal:
 
 @dataclass(frozen=True)
 class Maintenance:
-    """`duration_s` counts from now; it ends by itself."""
+    """`duration_s` counts from now; it ends by itself, and 0 ends it."""
 
     on: bool
-    duration_s: Annotated[int, Range(1, 14_400)] = 3600
+    duration_s: Annotated[int, Range(0, 14_400)] = 3600
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ VERBS: Final = (
     Verb(
         "heal", "climbs the peripheral's ladder of remedies now, or does one rung of it", Heal, _heal,
         deadline_s=600.0, idle_only=True, takes_turns=True, limit=Limit(20, 3600.0), ability="heal",
+        check=lambda args, booth: booth.has_remedy(args.peripheral, args.remedy),
     ),
     Verb(
         "purge-queue", "cancels and forgets every document that a queue holds", One, _purge_queue,
@@ -83,6 +84,7 @@ VERBS: Final = (
     Verb(
         "restart", "starts the agent, the print server, the network or the browser anew", Restart, _restart,
         deadline_s=50.0, idle_only=True, limit=Limit(6, 3600.0), after_restart=_agent_is_back,
+        check=lambda args, booth: booth.has_to_restart(args.what),
     ),
     Verb(
         "reboot", "starts the board anew", Nothing, _reboot,

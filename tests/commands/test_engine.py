@@ -83,6 +83,8 @@ async def test_what_is_refused_says_why_and_what_to_write(tmp_path: Path) -> Non
             ("probe", {"args": {"peripheral": "toaster"}}, "bad-args", "receipt-printer"),
             ("test-scan", {"args": {"peripheral": "board"}}, "not-supported", "nothing"),
             ("heal", {"args": {"peripheral": "booth"}}, "not-supported", "receipt-printer"),
+            ("heal", {"args": {"peripheral": "receipt-printer", "remedy": "prayer"}}, "bad-args", "reopen"),
+            ("restart", {"args": {"what": "browser"}}, "not-supported", "kiosk"),
             ("self-destruct", {}, "unknown-verb", "self-test"),
             ("reboot", {}, "not-signed", "sign it"),
             ("locate", {"wait_s": -1}, "bad-args", "wait_s"),
@@ -94,6 +96,15 @@ async def test_what_is_refused_says_why_and_what_to_write(tmp_path: Path) -> Non
             assert words in status["result"]["message"]
             assert states(w, verb, status["id"]) == ["refused"]
         assert w.observer.last("led") == "ok"
+
+
+async def test_what_a_client_leaves_out_may_be_null_and_who_asks_may_have_an_accent(tmp_path: Path) -> None:
+    async with booth(tmp_path) as (w, _):
+        w.observer.publish(f"{ROOT}/cmd/locate/req", json.dumps(
+            {"id": "c-1", "args": None, "wait_s": None, "issued_at": None, "expires_at": None, "code": None, "by": "Élodie’s"}
+        ).encode())  # fmt: skip
+        status = await ended(w, "locate", "c-1")
+        assert (status["state"], status["by"]) == ("succeeded", "Élodie’s")
 
 
 async def test_f18_a_retained_command_is_refused_whenever_it_arrives(tmp_path: Path) -> None:
