@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from agent.contract.decode import encode
+from agent.contract.decode import decode_object, encode
 from agent.contract.event import Event
 from agent.contract.typed import plain
 from agent.system import chance
@@ -247,8 +247,7 @@ class OutboxFile:
         arrived = {id(draft) for draft in self._arrived}
         with self._transaction() as db:
             self._forget(db, batch.acknowledged)
-            for position, reason in batch.dead:
-                self._bury(db, position, reason)
+            self._bury(db, batch.dead)
             for key, value in batch.state.items():
                 put_state(db, key, value)
             for draft in batch.drafts:
@@ -256,7 +255,7 @@ class OutboxFile:
                     self._append(db, draft)
             if self._depth > self._limits.events or self._bytes > self._limits.bytes_:
                 self._drop_oldest(db)
-            if batch.drafts or not batch:  # an empty batch asks whether the disk takes anything
+            if batch.drafts or batch.dead or not batch:  # an empty batch asks whether the disk takes anything
                 self._save_stream(db)
             self._in_doubt = (self._stream, self._next_seq, tuple(batch.drafts))
         self._in_doubt, self._arrived = None, ()
@@ -291,12 +290,18 @@ class OutboxFile:
             self._depth -= len(deleted)
             self._bytes -= sum(length or 0 for (length,) in deleted)
 
-    def _bury(self, db: sqlite3.Connection, position: int, reason: str) -> None:
-        db.execute(
-            "INSERT INTO dead_letter (class, body, reason) SELECT class, body, ? FROM outbox WHERE position = ?",
-            (reason, position),
-        )
-        self._forget(db, [position])
+    def _bury(self, db: sqlite3.Connection, dead: Sequence[tuple[int, str]]) -> None:
+        """What the broker refuses is kept apart, and its numbers are told. A refused gap is not: it stays to be sent again."""
+        buried: dict[str, list[int]] = {}
+        for position, reason in dead:
+            row = db.execute("SELECT stream, seq, class, body FROM outbox WHERE position = ?", (position,)).fetchone()
+            if row is None or (row[2] == "lifecycle" and decode_object(row[3]).get("code") == "gap"):
+                continue
+            db.execute("INSERT INTO dead_letter (class, body, reason) VALUES (?, ?, ?)", (row[2], row[3], reason))
+            self._forget(db, [position])
+            buried.setdefault(row[0], []).append(row[1])
+        for stream, seqs in buried.items():
+            self._say_gap(db, "refused", stream, sorted(seqs))
         db.execute(
             "DELETE FROM dead_letter WHERE number <= (SELECT max(number) FROM dead_letter) - ?",
             (_DEAD_LETTERS,),

@@ -116,7 +116,7 @@ class Store:
             self._later = self._loop.call_later(ACKNOWLEDGED_WITHIN_S, self._flush_acknowledged)
 
     def bury(self, position: int, reason: str) -> None:
-        """The broker will never take this event: to the dead letters, so that the rest goes on."""
+        """The broker does not take this event: to the dead letters, so that the rest goes on; its number is told."""
         self._batch.dead.append((position, reason))
         self._flush_soon()
 
@@ -201,7 +201,7 @@ class Store:
                 for waiter in waiting:
                     if not waiter.done():
                         waiter.set_result(None)
-                if batch.drafts or recovered:
+                if batch.drafts or batch.dead or recovered:
                     self.on_stored()
         finally:
             self._flushing = None

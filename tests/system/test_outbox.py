@@ -108,12 +108,41 @@ def test_only_the_newest_hundred_dead_letters_are_kept(tmp_path: Path) -> None:
         file.write(Batch(drafts=[draft(n), draft(n + 1)]))
         alive, dead = everything(file)
         file.write(Batch(acknowledged=[alive.position], dead=[(dead.position, "reason code 0x87")]))
+        [gap] = everything(file)
+        file.write(Batch(acknowledged=[gap.position]))
     assert everything(file) == []
     file.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as db:
         kept = db.execute("SELECT body, reason FROM dead_letter ORDER BY number").fetchall()
     assert [json.loads(body)["data"]["n"] for body, _ in kept] == list(range(101, 300, 2))
     assert {reason for _, reason in kept} == {"reason code 0x87"}
+
+
+def test_the_numbers_of_what_the_broker_refused_are_told_after_a_restart_too(tmp_path: Path) -> None:
+    file = outbox(tmp_path)
+    file.write(Batch(drafts=[draft(n) for n in range(4)]))
+    found = everything(file)
+    file.write(Batch(acknowledged=[found[0].position], dead=[(found[1].position, "0x87"), (found[2].position, "0x87")]))
+    file.close()
+    file = outbox(tmp_path)
+    kept, gap = events(file)
+    assert (kept["seq"], gap["class"], gap["code"], gap["seq"]) == (4, "lifecycle", "gap", 5)
+    assert gap["data"] == {"reason": "refused", "stream": gap["stream"], "first_seq": 2, "last_seq": 3, "count": 2}
+    file.write(Batch(drafts=[draft(5)]))
+    assert [event["seq"] for event in events(file)] == [4, 5, 6]
+    file.close()
+
+
+def test_a_gap_that_is_refused_itself_is_kept_to_be_sent_again(tmp_path: Path) -> None:
+    """Or each would leave another behind, for ever."""
+    file = outbox(tmp_path)
+    file.write(Batch(drafts=[draft(1)]))
+    [event] = everything(file)
+    file.write(Batch(dead=[(event.position, "0x87")]))
+    [gap] = everything(file)
+    file.write(Batch(dead=[(gap.position, "0x87"), (event.position, "0x87")]))
+    assert everything(file) == [gap]
+    file.close()
 
 
 def test_state_and_events_move_in_one_transaction(tmp_path: Path) -> None:
