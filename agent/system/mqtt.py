@@ -15,6 +15,8 @@ SESSION_EXPIRY_S: Final = 7 * 24 * 3600
 DIAL_TIMEOUT_S: Final = 45.0
 BACKOFF_MAX_S: Final = 60.0
 STABLE_AFTER_S: Final = 60.0  # a connection that lasted this long starts the backoff afresh
+_SETTLED_AFTER_S: Final = 300.0
+_SPREAD_ATTEMPT: Final = 5  # within 8 to 32 s
 
 __all__ = ["Handlers", "Mqtt"]
 
@@ -95,8 +97,12 @@ class Mqtt:
         self._attempt = 0
         self._hurry = True
         self._retry_now.set()
-        if (link := self._link) is not None and link.ready:
+        if (link := self._link) is None:
+            return
+        if link.ready:
             await link.close(farewell, deadline_s)
+        else:
+            link.give_up()
 
     async def run(self) -> None:
         """Connect, serve, and connect again with jittered backoff, until `close`."""
@@ -109,8 +115,11 @@ class Mqtt:
                 self.last_error = error
                 if not self._closing:
                     self._handlers.on_lost(error)
-            if asyncio.get_running_loop().time() - started_s > STABLE_AFTER_S:
+            lasted_s = asyncio.get_running_loop().time() - started_s
+            if lasted_s > STABLE_AFTER_S:
                 self._attempt = 0
+            if lasted_s > _SETTLED_AFTER_S:  # a broker that had a whole fleet: it comes back to all of it at once
+                self._attempt = _SPREAD_ATTEMPT
             if not self._closing:
                 await self._back_off()
 
@@ -122,7 +131,11 @@ class Mqtt:
             await link.close(farewell, deadline_s)
 
     async def _one_connection(self) -> None:
-        connection = await self._dial()
+        dialer = self._dialer
+        connection = await self._dial(dialer)
+        if dialer is not self._dialer:
+            connection.close()
+            return  # it leads to the broker of before
         self.session = chance.token(4)
         will = None if self._will is None else self._will()
         link = Link(
@@ -131,7 +144,9 @@ class Mqtt:
         )  # fmt: skip
         self._link = link
         try:
-            await link.handshake(self._dialer.address.host, self._dialer.address.port)
+            await link.handshake(dialer.address.host, dialer.address.port)
+            if dialer is not self._dialer:
+                return
             link.subscribe(self._subscriptions)
             self.last_error = None
             if not self._closing:
@@ -141,8 +156,11 @@ class Mqtt:
             self._link = None
             link.drop()
 
-    async def _dial(self) -> socket.socket:
-        dialing = in_thread(self._dialer.dial, "dial-broker")
+    async def _dial(self, dialer: Dialer) -> socket.socket:
+        try:
+            dialing = in_thread(dialer.dial, "dial-broker")
+        except OSError as error:  # no thread is to be had: for now
+            raise BrokerError("connect", "no-resources") from error
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 return await asyncio.shield(dialing)
@@ -156,7 +174,7 @@ class Mqtt:
         if self._hurry:  # it was us who left, alone
             self._hurry = False
             return
-        # Full jitter above a floor: 25,000 booths that lost one broker must not come back in one second.
+        # Jitter above a floor: 25,000 booths that lost one broker must not come back in one second.
         ceiling_s = min(BACKOFF_MAX_S, 1.0 * 2.0 ** min(self._attempt, 6))
         self._attempt += 1
         self._retry_now.clear()

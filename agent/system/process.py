@@ -1,5 +1,6 @@
 """What this process costs, from /proc: the figures of `B/tele/agent`."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -21,12 +22,13 @@ def return_free_memory() -> None:
 
 
 def figures() -> dict[str, float | int]:
-    """Resident memory in bytes, CPU time in seconds, and voluntary context switches (wake-ups) since the start."""
+    """Resident memory in bytes, CPU time in seconds, and voluntary context switches (wake-ups) since the start. Without the
+    memory where no file can be opened any more."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    with open("/proc/self/statm") as file:
-        resident_pages = int(file.read().split()[1])
-    return {
-        "rss_bytes": resident_pages * os.sysconf("SC_PAGE_SIZE"),
+    memory = {}
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
+        memory["rss_bytes"] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return memory | {
         "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
         "wakeups": usage.ru_nvcsw,
     }

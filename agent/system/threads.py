@@ -6,6 +6,7 @@ left behind does not hold up the end of the process, as those of `concurrent.fut
 """
 
 import asyncio
+import errno
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,7 +15,7 @@ T = TypeVar("T")
 
 
 def in_thread(call: Callable[[], T], name: str) -> "asyncio.Future[T]":
-    """Start `call` in a new thread; the future has its result or its exception."""
+    """Start `call` in a new thread; the future has its result or its exception. Raises OSError where no thread is to be had."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -36,5 +37,8 @@ def in_thread(call: Callable[[], T], name: str) -> "asyncio.Future[T]":
         except RuntimeError:  # the loop ended first; nobody waits any more
             return
 
-    threading.Thread(target=body, name=name, daemon=True).start()
+    try:
+        threading.Thread(target=body, name=name, daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "no thread is to be had") from error
     return future

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -373,7 +375,8 @@ class Unreachable(Mqtt):
 
     tries: list[float]
 
-    async def _dial(self) -> Any:
+    async def _dial(self, dialer: Dialer) -> Any:
+        del dialer
         self.tries.append(asyncio.get_running_loop().time())
         raise BrokerError("connect", "refused")
 
@@ -421,6 +424,38 @@ def test_attempts_back_off_to_a_minute_with_jitter_above_a_floor() -> None:
     assert max(late) - min(late) > 20, "no jitter: booths that lost one broker would all come back at once"
 
 
+def test_a_fleet_that_loses_its_broker_comes_back_spread_over_half_a_minute() -> None:
+    """f74: the broker that comes back at once would else have all of it within a second."""
+
+    class Settled(Unreachable):
+        async def _one_connection(self) -> None:
+            if not self.tries:
+                await asyncio.sleep(3600)
+            self.tries.append(asyncio.get_running_loop().time())
+            raise BrokerError("mqtt", "connection-lost")
+
+    first: list[float] = []
+    for _ in range(200):
+        mqtt = Settled(Dialer(BrokerAddress("127.0.0.1", 1)), "x", Handlers(lambda: None, lambda _: None, lambda _: None))
+        mqtt.tries = []
+
+        async def two_tries(mqtt: Settled = mqtt) -> None:
+            running = asyncio.create_task(mqtt.run())
+            while len(mqtt.tries) < 2:
+                await asyncio.sleep(0.1)
+            running.cancel()
+
+        loop = FastForward()
+        try:
+            loop.run_until_complete(two_tries())
+        finally:
+            loop.close()
+        first.append(mqtt.tries[1] - mqtt.tries[0])
+    assert max(first) < 34
+    busiest = max(sum(at <= other < at + 1 for other in first) for at in first)
+    assert busiest < 30, f"{busiest} of 200 in one second"
+
+
 async def test_retry_now_cuts_a_long_wait_short() -> None:
     async with FakeBroker(connack=lambda _: packet(CONNACK, 0, b"\0\x88\0")) as broker, client(broker.port) as c:
         c.mqtt._attempt = 20  # as after an hour without a broker
@@ -429,6 +464,46 @@ async def test_retry_now_cuts_a_long_wait_short() -> None:
         await asyncio.sleep(0)
         c.mqtt.retry_now()
         await c.connected()
+
+
+# --- another broker ---
+
+
+async def test_f40_a_broker_that_does_not_answer_yet_is_left_for_another_one() -> None:
+    async with FakeBroker(connack=lambda _: None) as before, FakeBroker() as after, client(before.port) as c:
+        await until(lambda: before.sessions, "the attempt")
+        await c.mqtt.redial(Dialer(BrokerAddress.of_url(after.url)))
+        await c.connected()
+        assert [len(broker.sessions) for broker in (before, after)] == [1, 1]
+        before.connack = lambda _: packet(CONNACK, 0, b"\0\0\0")
+        await asyncio.sleep(0.2)
+        assert after.sessions[0].ended_s is None
+
+
+async def test_f40_a_broker_that_is_only_just_dialled_is_left_for_another_one() -> None:
+    """Or what is on trial would be proved by the broker of before."""
+    release = threading.Event()
+
+    class Slow(Dialer):
+        def dial(self) -> socket.socket:
+            release.wait(20)
+            return super().dial()
+
+    connected: list[str] = []
+    async with FakeBroker() as before, FakeBroker() as after:
+        mqtt = Mqtt(
+            Slow(BrokerAddress.of_url(before.url)), "61-0007",
+            Handlers(lambda: connected.append(mqtt.session), lambda _: None, lambda _: None),
+        )  # fmt: skip
+        running = asyncio.create_task(mqtt.run())
+        await asyncio.sleep(0.1)
+        await mqtt.redial(Dialer(BrokerAddress.of_url(after.url)))
+        release.set()
+        await after.until(lambda: connected, "a connection")
+        assert [session.connect is not None for session in after.sessions] == [True]
+        assert [session for session in before.sessions if session.connect is not None] == []
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 # --- the end ---
