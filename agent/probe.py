@@ -31,7 +31,7 @@ async def readings(settings: Settings, state_dir: Path, runtime_dir: Path, only:
     surroundings = Surroundings(
         files=machine.files,
         links=machine.links,
-        on_usb=lambda _: None,
+        on_usb=lambda _: lambda: None,
         resolve=resolve,
         broker=lambda: _dialled(dialer),
         clock=lambda: ClockView(clock.synced(), clock.below_floor(), clock.today()),

@@ -63,13 +63,14 @@ class Links:
         self._events: socket.socket | None = None
         self._changed: list[Callable[[], None]] = []
 
-    def watch(self, changed: Callable[[], None]) -> None:
-        """Raises OSError where the sandbox has no netlink."""
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Returns what ends it. Raises OSError where the sandbox has no netlink."""
         if self._events is None:
             self._events = _netlink(_GROUPS)
             self._events.setblocking(False)
             asyncio.get_running_loop().add_reader(self._events, self._readable)
         self._changed.append(changed)
+        return lambda: self._changed.remove(changed) if changed in self._changed else None
 
     def close(self) -> None:
         if self._events is not None:

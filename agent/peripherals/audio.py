@@ -76,7 +76,7 @@ class AudioSource:
         self._wrong: tuple[str | None, ...] = ()  # what each part lacks
         self._wrong_since_s = 0.0
         self._said_missing = False
-        surroundings.on_usb(self._kernel_event)
+        self._unsubscribe = surroundings.on_usb(self._kernel_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
         self._look()
@@ -115,7 +115,7 @@ class AudioSource:
         return min(_TROUBLED_S, self._options.interval_s) if self._owed else self._options.interval_s
 
     async def close(self) -> None:
-        return
+        self._unsubscribe()
 
     def _kernel_event(self, action: str, path: str) -> None:
         """A card that came has the mixer that its driver, and then alsactl, gave it."""

@@ -116,7 +116,7 @@ class CameraSource:
         self._bad_films = 0
         self._last_bad: str | None = None
         self.busy = False  # when it was to be filmed last, as far as may be told
-        surroundings.on_usb(self._event)
+        self._unsubscribe = surroundings.on_usb(self._event)
 
     async def probe(self, *, active: bool) -> Reading | None:
         node = self._node()
@@ -145,6 +145,7 @@ class CameraSource:
         return _PUT_OFF_S if self._again_at_s is None else max(0.0, self._again_at_s - _now_s()) or _PUT_OFF_S
 
     async def close(self) -> None:
+        self._unsubscribe()
         self._light.put_out()
 
     def closed(self) -> bool:

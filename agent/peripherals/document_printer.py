@@ -130,7 +130,7 @@ class DocumentPrinterSource:
         self._empty_job = EmptyJob()
         self._left_over = False
         self.pages = TestPages(self._conversation, self._empty_job, self._memory)
-        surroundings.on_usb(self._usb_event)
+        self._unsubscribe = surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
         """The same either way: cupsd's knowledge is all there is short of printing a page."""
@@ -170,6 +170,7 @@ class DocumentPrinterSource:
 
     async def close(self) -> None:
         """Nothing is held open between two probes."""
+        self._unsubscribe()
 
     async def _look_twice(self) -> Look:
         try:

@@ -86,7 +86,7 @@ class PrinterSource:
             signals.wake,
             self._lost,
         )
-        surroundings.on_usb(self._usb_event)
+        self._unsubscribe = surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
         del active  # asking is all there is to do without paper
@@ -122,6 +122,7 @@ class PrinterSource:
         return min(_TROUBLED_S, self._options.poll_s) if self._troubled else self._options.poll_s
 
     async def close(self) -> None:
+        self._unsubscribe()
         self._printer.close()
 
     def reopen(self) -> None:

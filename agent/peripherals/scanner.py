@@ -110,7 +110,7 @@ class ScannerSource:
         self._session_seen_s: float | None = None  # when one put a check off last
         self._since_s = time.monotonic()
         self._trial: dict[str, Any] | None = None  # what is told of a test scan goes there
-        surroundings.on_usb(self._usb_event)
+        self._unsubscribe = surroundings.on_usb(self._usb_event)
 
     async def probe(self, *, active: bool) -> Reading | None:
         plugged = self._plugged()
@@ -136,6 +136,7 @@ class ScannerSource:
 
     async def close(self) -> None:
         """Nothing is open between checks."""
+        self._unsubscribe()
 
     @contextlib.contextmanager
     def trial(self) -> Iterator[dict[str, Any]]:

@@ -41,8 +41,9 @@ class SimulatedLinks(Links):
         self.cable = True
         self.box = True
 
-    def watch(self, changed: Callable[[], None]) -> None:
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         self._callbacks.append(changed)
+        return lambda: self._callbacks.remove(changed) if changed in self._callbacks else None
 
     def close(self) -> None:
         self._callbacks.clear()

@@ -36,8 +36,10 @@ class Uevents:
         self._subscribers: list[UeventHandler] = []
         self._socket: socket.socket | None = None
 
-    def subscribe(self, handler: UeventHandler) -> None:
+    def subscribe(self, handler: UeventHandler) -> Callable[[], None]:
+        """Returns what ends it."""
         self._subscribers.append(handler)
+        return lambda: self._subscribers.remove(handler)
 
     def start(self) -> None:
         """Raises OSError where the kernel or the sandbox has no such socket."""
@@ -53,7 +55,7 @@ class Uevents:
             self._socket = None
 
     def announce(self, event: Uevent) -> None:
-        for handler in self._subscribers:
+        for handler in list(self._subscribers):
             handler(event)
 
     def _readable(self) -> None:

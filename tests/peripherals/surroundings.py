@@ -72,7 +72,7 @@ class Around:
         self.view = Surroundings(
             files=files or KernelFiles(Path("/nowhere")),
             links=links or SimulatedLinks(),
-            on_usb=self._usb.append,
+            on_usb=self._on_usb,
             resolve=lambda host: self.resolve(host),  # noqa: PLW0108 - replaced later
             broker=self._broker,
             clock=lambda: self.clock,
@@ -83,6 +83,16 @@ class Around:
             state_dir=state_dir,
             runtime_dir=runtime_dir or state_dir,
         )
+
+    def _on_usb(self, handler: Callable[[str, str], None]) -> Callable[[], None]:
+        self._usb.append(handler)
+        return lambda: self._usb.remove(handler)
+
+    @property
+    def listeners(self) -> int:
+        """Who is told of the kernel's events."""
+        links = self.view.links
+        return len(self._usb) + (len(links._callbacks) if isinstance(links, SimulatedLinks) else 0)
 
     def usb_event(self, action: str) -> None:
         for handler in self._usb:
