@@ -123,6 +123,8 @@ class LiveSettings:
         if new.light != old.light:
             parts.light_changed()
         parts.reporter.adopt(with_settings(parts.reporter.booth, new))
+        if new.reporting.heartbeat_s != old.reporting.heartbeat_s:
+            parts.publisher.refresh_expiring()  # what was said before would be gone long before a slower heartbeat
         asyncio.get_running_loop().call_later(1.0, process.return_free_memory)  # of a large document, once it was said
 
     def _adopt_options(self, old: Settings) -> None:

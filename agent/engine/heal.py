@@ -166,6 +166,8 @@ class Healer:
             return Tended((), why)
         tried: list[tuple[str, Outcome]] = []
         for step in self._ward.steps(watch.name, remedy):
+            if (why := self._ward.held_back()) is not None:
+                return Tended(tuple(tried), why)
             heard(step.remedy.name, None)
             async with self._turn, watch.held(step.remedy.deadline_s + step.remedy.settle_s):
                 with self._session.taken() as ours:

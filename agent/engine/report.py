@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 Priority = Literal[0, 1, 2]
 STARTING_S: Final = 25.0  # a device that has not answered its first question by then holds the booth up no longer
 
-_PRIORITIES: Final[Mapping[str, Priority]] = {"info": 0, "warning": 1, "fault": 2}
+_PRIORITIES: Final[Mapping[str, Priority]] = {"info": 0, "warning": 2, "fault": 2}
 
 
 class Recorder(Protocol):

@@ -7,6 +7,7 @@ from typing import Final
 from agent.peripherals.surroundings import Session
 
 _LOOK_EVERY_S: Final = 300.0  # nothing announces that the lock was taken or freed
+_ENDS_SOON_S: Final = 3.0  # while somebody is asked to end it
 
 
 class LongSession:
@@ -30,7 +31,7 @@ class LongSession:
         """Until cancelled."""
         while True:
             self.look()
-            await asyncio.sleep(min(_LOOK_EVERY_S, self._longest_s / 4))
+            await asyncio.sleep(_ENDS_SOON_S if self.endless else min(_LOOK_EVERY_S, self._longest_s / 4))
 
     def look(self) -> None:
         now_s = self._mono_s()

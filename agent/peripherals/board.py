@@ -90,9 +90,9 @@ class BoardSource:
         now_s = asyncio.get_running_loop().time()
         if now_s >= self._units_due_s:
             # The service manager announces no failed unit to those who do not speak D-Bus.
+            self._units_due_s = now_s + self._options.units_interval_s  # also where this look is cut off at its deadline
             failed = await device.failed_units(self._files)
             self._failed_units = self._failed_units if failed is None else failed  # no answer is not a good one
-            self._units_due_s = now_s + self._options.units_interval_s
         clock = self._surroundings.clock()
         power = device.power(self._files)
         storage = device.storage(self._files, self._state_dir, os.statvfs)

@@ -23,6 +23,9 @@ from agent.rules.ladder import Remedy
 
 _DNS_DEADLINE_S: Final = 6.0  # the first of two name servers may be dead: libc turns to the second after 5 s
 _TROUBLED_S: Final = 10.0  # between probes while something is wrong
+# What the shopkeeper mends, and the kernel does not tell of: she is to see within 5 s that it helped.
+_HERS: Final = ("gateway-unreachable", "dns-failure", "captive-portal")
+_MENDED_S: Final = 3.0
 _LOSS_WINDOW: Final = 10  # probes
 _LOSS_MIN_SEGMENTS: Final = 20
 
@@ -104,8 +107,8 @@ class NetworkSource:
         self._resolving: asyncio.Future[list[str]] | None = None
         self._resolving_since_s = 0.0
         self._traffic: deque[tuple[int, int]] = deque(maxlen=_LOSS_WINDOW)
-        self._troubled = False
-        surroundings.links.watch(self._changed)
+        self._between_s = options.interval_s
+        self._unwatch = surroundings.links.watch(self._changed)
 
     async def probe(self, *, active: bool) -> Reading:
         """Every look uses the network, so an active one is no other."""
@@ -122,16 +125,19 @@ class NetworkSource:
             facts["gateway_reachable"] = await self._gateway_reachable(uplink, broker)
             if facts["gateway_reachable"] is not False:
                 facts |= await self._beyond(broker)
-        self._troubled = _first_failure(PERIPHERAL.all_facts(Reading(facts))) is not None or broker.result not in (
-            None,
-            "connected",
-        )
+        failed = _first_failure(PERIPHERAL.all_facts(Reading(facts)))
+        self._between_s = self._options.interval_s
+        if failed is not None and failed.code in _HERS:
+            self._between_s = _MENDED_S
+        elif failed is not None or broker.result not in (None, "connected"):
+            self._between_s = min(_TROUBLED_S, self._options.interval_s)
         return Reading(facts, Identity(slot=uplink.interface))
 
     def interval_s(self) -> float:
-        return min(_TROUBLED_S, self._options.interval_s) if self._troubled else self._options.interval_s
+        return self._between_s
 
     async def close(self) -> None:
+        self._unwatch()
         if self._resolving is not None:
             self._resolving.cancel()
 

@@ -196,6 +196,20 @@ async def test_f78_under_voltage_stops_a_ladder_where_it_is_and_its_end_lets_it_
 
 
 @on_virtual_time
+async def test_f78_under_voltage_stops_a_ladder_that_somebody_asked_for() -> None:
+    async with Clinic("board", "receipt-printer").open() as here:
+        here.devices["receipt-printer"].has(MUTE)
+        await asyncio.sleep(10)
+
+        def heard(_remedy: str, _pct: int | None) -> None:
+            here.devices["board"].has(Fault("board", "weak", {"under_voltage": True}))
+
+        tended = await here.healer.tend(here.watches["receipt-printer"], None, heard)
+        assert ([name for name, _ in tended.tried], tended.stopped) == (["reopen"], "under-voltage")
+        assert here.devices["receipt-printer"].done == ["reopen"]
+
+
+@on_virtual_time
 async def test_nothing_is_healed_when_every_device_is_gone_at_once() -> None:
     gone = [Fault(kind, "gone", unreadable="no-device") for kind in ("receipt-printer", "scanner", "camera")]
     async with Clinic("receipt-printer", "scanner", "camera", "board").open() as here:

@@ -1,7 +1,10 @@
 """A session that never ends is told once it has lasted too long, and unsaid when it is over."""
 
+import asyncio
+
 from agent.engine.sessions import LongSession
 from tests.engine.clinic import Citizen
+from tests.virtual_time import virtual_run
 
 
 def test_only_a_session_that_every_look_found_for_so_long_is_endless() -> None:
@@ -36,3 +39,20 @@ def test_only_a_session_that_every_look_found_for_so_long_is_endless() -> None:
     citizen.openable = True
     assert not looked(90_300, held=False)
     assert (session.openable, changes) == (True, 4)
+
+
+def test_whoever_ends_it_sees_within_five_seconds_that_it_is_over() -> None:
+    async def story() -> None:
+        citizen = Citizen()
+        citizen.there = True
+        session = LongSession(citizen, 600.0, asyncio.get_running_loop().time, lambda: None)
+        looking = asyncio.create_task(session.run())
+        await asyncio.sleep(1000)
+        seen = [session.endless]
+        citizen.there = False
+        await asyncio.sleep(5)
+        seen.append(session.endless)
+        looking.cancel()
+        assert seen == [True, False]
+
+    virtual_run(story)
