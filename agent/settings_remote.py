@@ -1,23 +1,20 @@
 """The operator's configuration: what it may say over this booth's `agent.toml`, and what is reported of it. Contract §7."""
 
+import copy
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agent.contract.documents import LayerName
+from agent.contract.documents import CONFIG_SECTIONS, LayerName
 from agent.contract.typed import Invalid, Problem, build, plain
 from agent.overlay import Table, merged
 from agent.peripherals.declaration import Peripheral
 from agent.rules.layers import by_name, effective
 from agent.settings import Settings, read
 
-SECTIONS: Final = (
-    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "ticket", "updates", "broker", "appointments",
-    "home_assistant",
-)  # fmt: skip
 BROKER_KEYS: Final = ("url", "keepalive_s")  # certificates and keys are files on the booth
 
 
@@ -28,8 +25,9 @@ class HomeAssistantTable:
 
 def layer_problems(document: Table, local: Table, kinds: Mapping[str, Peripheral], directory: Path) -> list[Problem]:
     """Everything that is wrong with one layer by itself, over this booth's `agent.toml`; paths begin with `doc.`"""
-    problems = [*_shape_problems(document, local, kinds)]
-    return problems or result_problems(merged(local, {"booth": document}), kinds, directory)
+    rest = copy.deepcopy(dict(document))
+    problems = [*_shape_problems(rest, local, kinds)]
+    return problems + result_problems(merged(local, {"booth": rest}), kinds, directory)
 
 
 def result_problems(data: Table, kinds: Mapping[str, Peripheral], directory: Path) -> list[Problem]:
@@ -41,43 +39,47 @@ def result_problems(data: Table, kinds: Mapping[str, Peripheral], directory: Pat
     return []
 
 
-def _shape_problems(document: Table, local: Table, kinds: Mapping[str, Peripheral]) -> Iterator[Problem]:
-    """What reading the merged settings would not find, or would find in the wrong place."""
-    for name, section in document.items():
-        if name not in SECTIONS:
-            yield Problem(f"doc.{_shown(name)}", f"unknown section; known here: {', '.join(sorted(SECTIONS))}")
-        elif not isinstance(section, Mapping):
+def _shape_problems(rest: dict[str, Any], local: Table, kinds: Mapping[str, Peripheral]) -> Iterator[Problem]:
+    """What reading the merged settings would not find, or would find in the wrong place. It is taken out of `rest`."""
+    for name in list(rest):
+        if name not in CONFIG_SECTIONS:
+            yield Problem(f"doc.{_shown(name)}", f"unknown section; known here: {', '.join(sorted(CONFIG_SECTIONS))}")
+        elif not isinstance(rest[name], dict):
             yield Problem(f"doc.{name}", "write a table with its keys")
-    broker = document.get("broker")
-    if isinstance(broker, Mapping):
-        for key in broker:
-            if key not in BROKER_KEYS:
-                yield Problem(f"doc.broker.{_shown(key)}", f"only {' and '.join(BROKER_KEYS)} may be set remotely")
-    peripherals = document.get("peripherals")
-    if isinstance(peripherals, Mapping):
-        yield from _peripheral_problems(peripherals, local, kinds)
-    assistant = document.get("home_assistant")
-    if isinstance(assistant, Mapping):
-        try:
-            build(HomeAssistantTable, assistant, "doc.home_assistant")
-        except Invalid as error:
-            yield from error.problems
+        else:
+            continue
+        del rest[name]
+    yield from _forbidden(
+        rest.get("broker", {}), lambda key: key not in BROKER_KEYS, "doc.broker",
+        f"only {' and '.join(BROKER_KEYS)} may be set remotely",
+    )  # fmt: skip
+    yield from _peripheral_problems(rest.get("peripherals", {}), local, kinds)
+    try:
+        build(HomeAssistantTable, rest.get("home_assistant", {}), "doc.home_assistant")
+    except Invalid as error:
+        yield from error.problems
 
 
-def _peripheral_problems(tables: Table, local: Table, kinds: Mapping[str, Peripheral]) -> Iterator[Problem]:
+def _peripheral_problems(tables: dict[str, Any], local: Table, kinds: Mapping[str, Peripheral]) -> Iterator[Problem]:
     mine = local.get("peripherals", {})
-    for name, table in tables.items():
+    for name in list(tables):
         path = f"doc.peripherals.{_shown(name)}"
-        if not isinstance(table, Mapping):
+        if not isinstance(tables[name], dict):
             yield Problem(path, "write a table with the options of its kind")
+            del tables[name]
             continue
         kind = kinds.get(mine[name].get("kind")) if name in mine else None
         forbidden = {"kind", "device"} | (local_options(kind) if kind is not None else set())
-        for key in table:
-            if key in forbidden:
-                yield Problem(
-                    f"{path}.{key}", "only agent.toml may set this: it names a device, a program or a file of the booth"
-                )
+        yield from _forbidden(
+            tables[name], forbidden.__contains__, path,
+            "only agent.toml may set this: it names a device, a program or a file of the booth",
+        )  # fmt: skip
+
+
+def _forbidden(table: dict[str, Any], is_forbidden: Callable[[str], bool], path: str, why: str) -> Iterator[Problem]:
+    for key in [key for key in table if is_forbidden(key)]:
+        yield Problem(f"{path}.{_shown(key)}", why)
+        del table[key]
 
 
 def local_options(peripheral: Peripheral) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from agent import lockdown, updates
+from agent.contract.documents import CONFIG_SECTIONS
 from agent.contract.forms import Catalogue
 from agent.contract.typed import Json, schema
 from agent.contract.words import RESERVED_PERIPHERAL, Name
@@ -16,7 +17,7 @@ from agent.documents.trust import Trust
 from agent.peripherals import declared
 from agent.peripherals.declaration import Peripheral
 from agent.rules.services import DEFAULT_RULES
-from agent.settings_remote import BROKER_KEYS, SECTIONS, HomeAssistantTable, local_options
+from agent.settings_remote import BROKER_KEYS, HomeAssistantTable, local_options
 from agent.settings_tables import DAYS, Document
 
 HERE: Final = Path(__file__).parent
@@ -26,7 +27,7 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 def config_schema() -> Json:
     """The `doc` of a configuration. Over `agent.toml` it lies key by key, so that no key is required."""
     local = schema(Document)["properties"]
-    sections = {name: _optional(local[name]) for name in SECTIONS if name in local}
+    sections = {name: _optional(local[name]) for name in CONFIG_SECTIONS if name in local}
     sections["broker"]["properties"] = {key: sections["broker"]["properties"][key] for key in BROKER_KEYS}
     sections["services"]["propertyNames"] = {"enum": list(DEFAULT_RULES)}
     sections["hours"]["properties"]["week"]["propertyNames"] = {"enum": list(DAYS)}

@@ -63,6 +63,20 @@ async def test_a_document_changes_what_the_booth_does_and_is_answered(tmp_path: 
         assert w.observer.of("state")[-1].json["state"] == "online"  # nothing was started anew
 
 
+async def test_what_stands_at_the_broker_outlives_a_heartbeat_that_becomes_slower(tmp_path: Path, operator: Operator) -> None:
+    async with world(tmp_path) as w:
+        operator.install(tmp_path)
+        w.config.setdefault("reporting", {})["heartbeat_s"] = 5
+        await w.start_agent()
+        said = await answer(w, "booth", operator.sign("config", {"reporting": {"heartbeat_s": 3600}}, rev=1))
+        assert said["status"] == "applied"
+
+        def expiries() -> set[int | None]:
+            return {w.observer.of(topic)[-1].expiry_s for topic in ("health/receipt-printer", "service/print", "led")}
+
+        await w.until(lambda: expiries() == {7200}, "the new expiry")
+
+
 async def test_layers_do_not_mix_inside_a_section(tmp_path: Path, operator: Operator) -> None:
     async with world(tmp_path) as w:
         operator.install(tmp_path)

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.contract.decode import MAX_BYTES, encode
-from agent.contract.documents import LayerName
+from agent.contract.documents import CONFIG_SECTIONS, LayerName
 from agent.contract.typed import Invalid, Pattern, Range, build, plain
 from agent.overlay import merged
 from agent.peripherals import declared
 from agent.peripherals.declaration import LOCAL
 from agent.settings import read
-from agent.settings_remote import SECTIONS, layer_problems, local_options, reported_sections, result_problems
+from agent.settings_remote import layer_problems, local_options, reported_sections, result_problems
 
 KINDS = declared()
 HERE = Path("/nonexistent")
@@ -182,7 +182,7 @@ SECTION_EXAMPLES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+@pytest.mark.parametrize("name", CONFIG_SECTIONS)
 def test_each_section_lands_in_the_settings_and_is_reported_with_its_layer(name: str) -> None:
     documents: dict[LayerName, Any] = {"area": {name: SECTION_EXAMPLES[name]}}
     assert layer_problems(documents["area"], LOCAL_DATA, KINDS, HERE) == []
@@ -247,11 +247,12 @@ def test_every_problem_is_said_with_its_path() -> None:
         "peripherals": {"board": [], "camera": {"device": "v4l2:/dev/video1"}},
         "home_assistant": {"enabled": 1, "token": "x"},
         "\x1b[2J": {},
+        "checks": {"every_s": "often"},
     }
     assert set(problems(document)) == {
         "doc.colour", "doc.booth", "doc.reporting", "doc.broker.ca", "doc.broker.key", "doc.broker.certificate",
         "doc.peripherals.board", "doc.peripherals.camera.device", "doc.home_assistant.enabled", "doc.home_assistant.token",
-        "doc.'\\x1b[2J'",
+        "doc.checks.every_s", "doc.'\\x1b[2J'",
     }  # fmt: skip
 
 
@@ -303,7 +304,7 @@ _keys = sorted({key for kind in CONFIGURABLE for key in (field.name for field in
 @settings(deadline=None)
 @given(
     st.dictionaries(
-        st.sampled_from(SECTIONS) | st.text(max_size=6),
+        st.sampled_from(CONFIG_SECTIONS) | st.text(max_size=6),
         _values | st.dictionaries(st.sampled_from([*_keys, *CONFIGURABLE, *_INSIDE]), _values),
         max_size=3,
     )

@@ -19,7 +19,7 @@ from agent.boothctl import (
     why,
 )
 from agent.boothctl.connection import CONFIG_FILE, come_later
-from agent.boothctl.terminal import EXIT_DONE, Failed, note
+from agent.boothctl.terminal import EXIT_DONE, EXIT_FAILED, Failed, note
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             note(line)
         return failed.status
     except KeyboardInterrupt:
-        return EXIT_DONE
+        return EXIT_FAILED
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_DONE

@@ -1,16 +1,13 @@
 """What can be said of a document without the booth that it is for."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
+from agent.contract.documents import CONFIG_SECTIONS
 from agent.contract.typed import Invalid, Problem, build, plain
 from agent.lockdown import rules
 from agent.lockdown.rule import Rule
 from agent.updates import kinds
-
-_CONFIG: Final = (
-    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "broker", "appointments", "home_assistant",
-)  # fmt: skip
 
 
 def problems_of(kind: str, doc: Mapping[str, Any]) -> list[Problem]:
@@ -25,7 +22,7 @@ def problems_of(kind: str, doc: Mapping[str, Any]) -> list[Problem]:
 
 
 def problems_of_config(doc: Mapping[str, Any]) -> list[Problem]:
-    return _unknown(doc, _CONFIG)
+    return _unknown(doc, CONFIG_SECTIONS)
 
 
 def problems_of_policy(doc: Mapping[str, Any], known: Mapping[str, Rule]) -> list[Problem]:

@@ -13,6 +13,10 @@ RefusalCode = Literal[
     "expired", "too-large", "bad-json", "invalid", "unsupported", "below-floor",
 ]  # fmt: skip
 LayerName = Literal["fleet", "area", "booth"]
+CONFIG_SECTIONS: Final = (
+    "reporting", "peripherals", "services", "hours", "checks", "heal", "light", "ticket", "updates", "broker", "appointments",
+    "home_assistant",
+)  # fmt: skip
 UpdatePhase = Literal[
     "idle", "downloading", "verified", "waiting-idle", "installing", "switching", "verifying", "committed", "rolling-back",
     "rolled-back", "failed",

@@ -10,7 +10,7 @@ import pytest
 
 from agent.boothctl.local_checks import problems_of_policy
 from agent.contract.decode import MAX_BYTES
-from agent.contract.documents import read_document
+from agent.contract.documents import CONFIG_SECTIONS, read_document
 from agent.contract.envelope import Envelope, open_envelope
 from agent.contract.typed import Problem
 from agent.documents.signatures import seal
@@ -102,6 +102,9 @@ async def test_a_second_person_does_not_sign_what_a_booth_would_refuse(tmp_path:
     done = await desk.run("sign", "--add", "c.dsse", "--key", "bob.pem", status=1)
     assert "unknown section" in done.err
     assert done.err.replace("\n", "").isprintable()
+    statement["doc"] = {name: {} for name in CONFIG_SECTIONS}
+    desk.write("c.dsse", seal("application/vnd.booth.config+json", json.dumps(statement).encode(), []).decode())
+    await desk.run("sign", "--add", "c.dsse", "--key", "bob.pem")
     desk.write("c.dsse", seal("application/vnd.in-toto+json", b"{}", []).decode())
     assert "unsupported" in (await desk.run("sign", "--add", "c.dsse", "--key", "bob.pem", status=1)).err
     assert (await desk.run("sign", "--add", "doc.json", "--key", "bob.pem", status=1)).err.startswith(

@@ -14,10 +14,10 @@ import pytest
 
 from agent.booth_button import Press
 from agent.contract.button import HELD_S, ButtonTable
+from agent.contract.documents import CONFIG_SECTIONS
 from agent.contract.typed import Invalid, build
 from agent.devices.gpio_button import ButtonLine, Edge
 from agent.devices.gpio_lines import NoSuchLine
-from agent.settings_remote import SECTIONS
 from agent.settings_tables import Document
 from tests.devices.button_chip import LINE, PROGRAM, Button
 
@@ -114,7 +114,7 @@ def test_a_button_that_cannot_work_is_said(button: dict[str, Any], said: str) ->
 
 
 def test_only_agent_toml_names_a_line() -> None:
-    assert "button" not in SECTIONS
+    assert "button" not in CONFIG_SECTIONS
 
 
 # --- the program ---

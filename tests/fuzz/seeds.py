@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from agent.contract.command import Request, SignedRequest
-from agent.contract.documents import Document
+from agent.contract.documents import CONFIG_SECTIONS, Document
 from agent.contract.forms import Catalogue
 from agent.contract.typed import schema
 from agent.documents.trust import Trust
-from agent.settings_remote import SECTIONS
 from agent.settings_tables import Document as Tables
 from agent.updates.agent_release import BASE, Manifest, this_architecture
 from agent.updates.environment import this_python
@@ -119,7 +118,7 @@ def words() -> list[str]:
     schemas += [schema(kind.section) for kind in UPDATES.values()]
     schemas += [schema(verb.args) for verb in VERBS.values()]
     schemas += [schema(rule.schema) for rule in RULES.values()]
-    found = {*SECTIONS, *KINDS, *RULES, *UPDATES}
+    found = {*CONFIG_SECTIONS, *KINDS, *RULES, *UPDATES}
     for kind in KINDS.values():
         found |= {field.name for field in dataclasses.fields(kind.options)}
     found |= {
