@@ -7,6 +7,7 @@ kernel, devices ──> peripherals ──> Watch (judges) ──> Reporter ─�
 
 import asyncio
 import logging
+import math
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -58,6 +59,7 @@ from agent.system.chance import between, random_bytes
 from agent.system.clock import Clock, rfc3339
 from agent.system.mqtt import Handlers, Mqtt
 from agent.system.outbox_rows import Limits, Stamp
+from agent.system.own_certificate import OwnCertificate
 from agent.system.session import SessionLock
 from agent.system.store import Store
 from agent.system.verifying import Verifier, command_keys
@@ -124,6 +126,10 @@ class Agent:
             places, self._own_state_changed,
             self._clock.not_before,
         )  # fmt: skip
+        self._certificate = OwnCertificate(
+            lambda: self._live.current.broker.certificate, self._own_state_changed,
+            lambda read: self._store.save("certificate", read),
+        )  # fmt: skip
         self._workers = Workers()
         self._takeovers = Takeovers(recorder.of_booth, self._own_state_changed)
         self._strangers = Strangers(self._storage_at, recorder.of_booth, self._clock.mono_s)
@@ -160,7 +166,7 @@ class Agent:
             item.name: Watch(item.name, item.peripheral, item.options, self._now, self._judged, self._device_in)
             for item in self._configured.values()
         }
-        self._stop = asyncio.Event()
+        self._stop, self._witnessed = asyncio.Event(), asyncio.Event()
         self._bundles: Bundles | None = None
         self._accepted = AcceptedDevices(self._watches, self._live, self._machine.files, recorder)
         self.ticket_code = TicketCode(self._clock.mono_s, random_bytes)
@@ -199,6 +205,7 @@ class Agent:
         self._store.on_condition = self._own_state_changed
         state = await self._store.open()
         self._accepted.remember(state)
+        self._certificate.remember(state)
         self._live.begin()
         self._healer.remember(state, self._watches)
         if isinstance(until_s := state.get("maintenance"), int | float):
@@ -209,10 +216,11 @@ class Agent:
         if self._updates is not None:
             self._updates.reporter.remember(state)
         async with asyncio.TaskGroup() as group:
-            work = [group.create_task(self._reporter.run()), group.create_task(keep_clock_floor(self._clock))]
+            work = [group.create_task(self._reporter.run()), group.create_task(keep_clock_floor(self._clock, self._witnessed))]
             work += [group.create_task(task) for task in (self._checks.run(), self._healer.run(), self._long_session.run())]
             work += [group.create_task(task) for task in (self._configurer.run(), self._light.run(), self.ticketing.run())]
             work += [group.create_task(watch.run(self._source_of(name))) for name, watch in self._watches.items()]
+            work += [group.create_task(self._certificate.run())]
             work += [] if self._updates is None else [group.create_task(self._updates.run())]
             connection = group.create_task(self._mqtt.run())
             watchdog = group.create_task(feed_watchdog(self._watches))
@@ -271,6 +279,10 @@ class Agent:
 
     def _connected(self) -> None:
         log.info("connected to the broker")
+        if self._live.current.broker.tls:
+            self._clock.witnessed()
+            self._witnessed.set()
+        self._certificate.look()
         service_manager.notify("STATUS=connected")
         self._takeovers.connected()
         self._commander.connected()
@@ -359,7 +371,14 @@ class Agent:
         return AgentView(
             self._store.condition, tuple(denied[:5]), self._echo.heard, self._long_session.endless, self._long_session.openable,
             self._configurer.drifted, self._takeovers.recent, None if self._updates is None else self._updates.reporter.failed,
+            self._certificate_days(),
         )  # fmt: skip
+
+    def _certificate_days(self) -> int | None:
+        not_after_s = self._certificate.not_after_s
+        if not_after_s is None or self._clock.below_floor():
+            return None
+        return math.floor((not_after_s - self._clock.wall_s()) / 86_400)
 
     async def _broker_view(self) -> BrokerView:
         host = self._live.current.broker.host

@@ -1,6 +1,7 @@
 """What time brings while the agent runs: the clock's floor, the watchdog, and the light that is configured."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -21,8 +22,9 @@ log = logging.getLogger(__name__)
 _LOOK_AT_CLOCK_S: Final = 60.0
 
 
-async def keep_clock_floor(clock: Clock) -> None:
-    """Saved once the clock is synchronised, which may be long after the start, then every hour."""
+async def keep_clock_floor(clock: Clock, witnessed: asyncio.Event) -> None:
+    """Saved once the clock is synchronised, which may be long after the start, then every hour; and when `witnessed` lets the
+    floor make up for the time without power."""
     while True:
         while not clock.synced():  # noqa: ASYNC110 - the kernel announces this to nobody
             await asyncio.sleep(_LOOK_AT_CLOCK_S)
@@ -30,7 +32,12 @@ async def keep_clock_floor(clock: Clock) -> None:
             await in_thread(clock.save_floor, "clock-floor")
         except OSError as error:
             log.warning("the clock floor was not saved: %s", error.strerror)
-        await asyncio.sleep(SAVE_EVERY_S)
+        due_s = clock.mono_s() + SAVE_EVERY_S
+        while (left_s := due_s - clock.mono_s()) > 0 and not clock.floor_lags():
+            witnessed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await witnessed.wait()
 
 
 async def feed_watchdog(watches: Mapping[str, Watch]) -> None:

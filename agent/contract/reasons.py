@@ -19,8 +19,29 @@ _CERTIFICATE_ERRORS: Final = {
 }
 
 
+# Alerts by which the other side refuses our certificate (RFC 8446, 6.2), as OpenSSL spells them.
+_REFUSALS: Final = {
+    "CERTIFICATE_EXPIRED": "own-certificate-expired",
+    "CERTIFICATE_REVOKED": "own-certificate-revoked",
+    "UNKNOWN_CA": "own-certificate-of-unknown-ca",
+    "CERTIFICATE_REQUIRED": "own-certificate-missing",
+    "BAD_CERTIFICATE": "own-certificate-refused",
+    "UNSUPPORTED_CERTIFICATE": "own-certificate-refused",
+    "CERTIFICATE_UNKNOWN": "own-certificate-refused",
+    "ACCESS_DENIED": "own-certificate-refused",
+}
+
+
+def refused_by_alert(text: str) -> str | None:
+    """Of what OpenSSL says of an alert that came in; None where it is none about a certificate."""
+    found = re.search(r"ALERT_([A-Z_]+)", text)
+    return None if found is None else _REFUSALS.get(found[1])
+
+
 def tls_reason(error: Exception) -> str:
     """Of a failed handshake."""
+    if isinstance(error, ssl.SSLError) and (refusal := refused_by_alert(error.reason or "")) is not None:
+        return refusal
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_ERRORS.get(error.verify_code, "certificate-refused")
     if isinstance(error, TimeoutError):

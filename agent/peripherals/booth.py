@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from agent.contract.alarm import Text
 from agent.contract.health import FactValue
 from agent.peripherals.declaration import Peripheral, Signals
 from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
+
+_RENEWED_BEFORE_DAYS: Final = 21
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
         yield Observed("policy-drift", {"rules": facts["drifted_rules"]})
     if facts["update_failed"]:
         yield Observed("update-failed", {"update": facts["update_failed"]})
+    days = facts["certificate_days"]
+    if isinstance(days, int) and days < _RENEWED_BEFORE_DAYS:
+        yield Observed("certificate-expiring", {"days": days})
     if facts["session_lock"] is False:
         yield Observed("probe-failed", {"reason": "the session lock cannot be opened: nothing is scanned, filmed or mended"})
     if facts["session_endless"]:
@@ -55,6 +61,7 @@ class AgentSource:
                 "session_lock": view.session_lock,
                 "drifted_rules": " ".join(view.drifted) or None,
                 "update_failed": view.update_failed,
+                "certificate_days": view.certificate_days,
             }
         )
 
@@ -77,6 +84,7 @@ PERIPHERAL = Peripheral(
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
         Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last quarter of an hour; null if none"),
         Fact("update_failed", "string", "the update that did not become what the operator wants, and why; null if none"),
+        Fact("certificate_days", "number", "whole days for which the booth's own certificate is still good; null without one", "d"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(
@@ -109,6 +117,13 @@ PERIPHERAL = Peripheral(
         FindingKind(
             "update-failed", "warning", "remote",
             Text("Une mise à jour n'a pas réussi ; la borne fonctionne avec la précédente.", "An update failed; the one before is in use."),
+        ),
+        FindingKind(
+            "certificate-expiring", "warning", "remote",
+            Text(
+                "La borne doit recevoir un nouveau certificat ; sans lui, elle ne sera plus surveillée.",
+                "The booth's own certificate has to be renewed: after its last day the broker refuses the booth.",
+            ),
         ),
         FindingKind(
             "store-damaged", "warning", "technician",

@@ -50,6 +50,7 @@ class AgentView:
     drifted: tuple[str, ...] = ()
     taken_over: bool = False
     update_failed: str | None = None
+    certificate_days: int | None = None
 
 
 class Session(Protocol):
@@ -73,12 +74,12 @@ class Session(Protocol):
 @dataclass(frozen=True)
 class Surroundings:
     """`on_usb` subscribes to events of the kernel about USB, tty, video and sound devices: the handler gets action
-    and device path. `people_expected`: the booth is open, or an appointment is near; out of hours the lights are off, and
+    and device path, and what is returned ends that. `people_expected`: the booth is open, or an appointment is near; out of hours the lights are off, and
     nobody mends anything. `runtime_dir` is for files that need not outlive a reboot, and is memory on a booth."""
 
     files: KernelFiles
     links: Links
-    on_usb: Callable[[Callable[[str, str], None]], None]
+    on_usb: Callable[[Callable[[str, str], None]], Callable[[], None]]
     resolve: Callable[[str], Awaitable[list[str]]]
     broker: Callable[[], Awaitable[BrokerView]]
     clock: Callable[[], ClockView]

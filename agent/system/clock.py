@@ -3,6 +3,9 @@
 A Raspberry Pi has no clock of its own: after a night without power it wakes in 1970. No time that
 the agent says is below the floor: the latest of the release's date, the last time that was saved while the
 clock was synchronised, and the newest time in a document that the operator signed.
+
+A time source can be wrong by years, and the floor never sinks: so it jumps only to what a second witness says, a certificate
+that was valid just then. Without one it moves on with the seconds that went by.
 """
 
 import ctypes
@@ -17,6 +20,7 @@ from agent import RELEASED_AT
 from agent.contract.words import ClockWord
 
 SAVE_EVERY_S: Final = 3600.0
+_WITNESSED_WITHIN_S: Final = 86_400.0
 
 # No floor is above this one: a digit that flipped on the card would else keep the clock wrong for centuries.
 _LATEST_S: Final = RELEASED_AT + 30 * 365.25 * 86400
@@ -66,6 +70,7 @@ class Clock:
         self._floor_file = floor_file
         # The floor, and when it was set by the monotonic clock: one value, since another thread saves it.
         self._floor = (max(RELEASED_AT, _read_floor(floor_file)), self._times.mono_s())
+        self._witnessed: tuple[float, float] | None = None  # wall and monotonic time of then
 
     def mono_s(self) -> float:
         """Seconds that only grow, unaffected when the wall clock jumps."""
@@ -93,6 +98,10 @@ class Clock:
         """The day in UTC; None while the clock is certainly wrong."""
         return None if self.below_floor() else datetime.fromtimestamp(self.wall_s(), UTC).date()
 
+    def witnessed(self) -> None:
+        """Another machine's certificate was valid just now: the wall clock is not years ahead."""
+        self._witnessed = (self._times.wall_s(), self.mono_s())
+
     def not_before(self, moment: str) -> None:
         """The operator signed something at `moment`: it is not earlier now."""
         floor_s = datetime.fromisoformat(moment).timestamp()
@@ -103,19 +112,33 @@ class Clock:
         return "synced" if self.synced() else "unsynced"
 
     def save_floor(self) -> None:
-        """Move the floor up to now, on disk too, if now can be trusted. Raises OSError."""
+        """Move the floor up, on disk too, if the clock is trusted: to now where there is a witness. Raises OSError."""
         if self._floor_file is None or not self.synced():
             return
-        floor_s = self._times.wall_s()
+        floor_s, mono_s = self._times.wall_s(), self.mono_s()
+        if not self._is_witnessed(floor_s, mono_s):
+            before_s, set_at_s = self._floor
+            floor_s = min(floor_s, before_s + max(0.0, mono_s - set_at_s))
         if floor_s > _LATEST_S:
             return
-        self._floor = (floor_s, self.mono_s())
+        self._floor = (floor_s, mono_s)
         replacement = self._floor_file.with_suffix(".new")
         with open(replacement, "w") as file:
             file.write(f"{floor_s:.0f}\n")
             file.flush()
             os.fsync(file.fileno())
         replacement.rename(self._floor_file)
+
+    def floor_lags(self) -> bool:
+        """Whether there is a witness to a floor that is so much higher that it is worth to be saved at once."""
+        now_s = self._times.wall_s()
+        return self.synced() and now_s - self._floor[0] > SAVE_EVERY_S and self._is_witnessed(now_s, self.mono_s())
+
+    def _is_witnessed(self, wall_s: float, mono_s: float) -> bool:
+        if self._witnessed is None:
+            return False
+        then_s, at_s = self._witnessed
+        return abs(wall_s - (then_s + mono_s - at_s)) < _WITNESSED_WITHIN_S
 
 
 def rfc3339(wall_s: float) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent.contract.messages import Incoming, Message
+from agent.contract.reasons import refused_by_alert
 from agent.system import lean_paho  # noqa: F401 - before paho: see there
 from agent.system.broker import BrokerError, TcpFigures, tcp_figures
 
@@ -130,12 +131,16 @@ class Link:
         properties.MaximumPacketSize = MAX_PACKET_BYTES
         self._client.connect_async(host, port, self._keepalive_s, clean_start=not self._session_expiry_s, properties=properties)
         self._client.reconnect()
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._client.on_log = self._on_log
         self._loop.add_reader(self._fd, self._readable)
         try:
             async with asyncio.timeout(CONNACK_TIMEOUT_S):
                 await self._connack
         except TimeoutError as error:
             raise BrokerError("mqtt", "no-connack") from error
+        finally:
+            self._client.on_log = None
         self.ready = True
         self._tick()
 
@@ -177,6 +182,10 @@ class Link:
             self._client.disconnect()
             self._client.loop_write()  # with a loop of one's own, paho only asks for the socket to be watched
         self._end(BrokerError("mqtt", "closed"))
+
+    def give_up(self) -> None:
+        """It is no longer wanted: whoever waits for its handshake or its end is told that it is lost."""
+        self._end(BrokerError("mqtt", "connection-lost"))
 
     def drop(self) -> None:
         """Let go of the socket, whatever state it is in."""
@@ -294,6 +303,11 @@ class Link:
             self._end(BrokerError("mqtt", _words(reason)))
         else:
             self._connack.set_result(None)
+
+    def _on_log(self, _client: paho.Client, _data: Any, _level: int, text: str) -> None:
+        """With TLS 1.3 a broker refuses our certificate after the handshake, and paho tells of the alert here alone."""
+        if (refusal := refused_by_alert(text)) is not None:
+            self._end(BrokerError("tls", refusal))
 
     def _on_disconnect(self, _client: paho.Client, _data: Any, flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._end(BrokerError("mqtt", _words(reason) if flags.is_disconnect_packet_from_server else "connection-lost"))

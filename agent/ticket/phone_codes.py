@@ -32,7 +32,7 @@ _OWN: Final[Mapping[str, Mapping[str, int]]] = {
     },
     "booth": {
         "publish-denied": 11, "subscribe-denied": 12, "policy-drift": 13, "store-damaged": 14, "store-full": 15,
-        "takeover": 16, "update-failed": 17,
+        "takeover": 16, "update-failed": 17, "certificate-expiring": 18,
     },
     "camera": {"busy": 11, "no-frames": 12, "black": 13, "frozen": 14},
     "document-printer": {

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,11 @@ from agent.peripherals.surroundings import Surroundings
 from agent.rules.declaration import Fact, FindingKind, Observed, Reading
 from agent.settings import PeripheralSettings
 from agent.simulator.machine import SimulatedMachine
-from agent.simulator.mosquitto import Mosquitto, free_port
 from agent.system.outbox_rows import Draft, Stamp
 from agent.system.store import Store
 from tests.faults.fake_broker import CONNACK, FakeBroker, Session, packet, until
-from tests.faults.pki import Authority, Pair
 from tests.faults.proxy import ChaosProxy
+from tests.faults.secure_broker import another_observer, secure_broker, watching
 from tests.world import BIN, BOOTH, ROOT, AgentProcess, Observer, World, agent_inside, world
 
 KEEPALIVE_S = 5  # the shortest that the configuration allows
@@ -64,28 +63,6 @@ def assert_complete_and_in_order(events: Iterable[dict[str, Any]], first_seq: in
 
 def changes(events: Iterable[dict[str, Any]], code: str) -> list[str]:
     return [event["data"].get("change", "?") for event in once_each(events) if event["code"] == code]
-
-
-async def watching(observer: Observer) -> None:
-    """Until the observer is subscribed: what it publishes itself comes back."""
-    marker = f"booth/v1/61/not-a-booth/cmd/marker-{time.monotonic_ns()}/req"
-    while not any(message.topic == marker for message in observer.messages):
-        observer._client.publish(marker, b"", 1)
-        with contextlib.suppress(AssertionError):
-            await observer.until(lambda: any(message.topic == marker for message in observer.messages), patience_s=1)
-
-
-@contextlib.asynccontextmanager
-async def another_observer(w: World, port: int, **options: Any) -> AsyncIterator[Observer]:
-    """In the place of the world's own, with the same strictness."""
-    before, w.observer = w.observer, Observer(port, **options)
-    try:
-        await watching(w.observer)
-        yield w.observer
-        assert not w.observer.problems, "\n".join(w.observer.problems[:10])
-    finally:
-        w.observer.close()
-        w.observer = before
 
 
 @contextlib.contextmanager
@@ -495,48 +472,6 @@ async def test_f20_packet_loss_and_latency_raise_no_false_alarm(tmp_path: Path) 
 
 
 # --- TLS ---
-
-
-@dataclass
-class Secure:
-    """Certificates for one broker and one booth, and the broker with a plain listener beside the one with TLS."""
-
-    folder: Path
-    authority: Authority
-    stranger: Authority
-    broker: Mosquitto
-    plain_port: int
-
-    def toml(self, booth: Pair | None, ca: Path, host: str = "127.0.0.1") -> dict[str, Any]:
-        table: dict[str, Any] = {"url": f"mqtts://{host}:{self.broker.port}", "ca": str(ca)}
-        return table if booth is None else table | {"certificate": str(booth.certificate), "key": str(booth.key)}
-
-
-@contextlib.asynccontextmanager
-async def secure_broker(folder: Path, certificate: str) -> AsyncIterator[Secure]:
-    """`certificate`: good, expired or elsewhere. Booths must show one of their own, and may write below its CN only."""
-    authority, stranger = Authority(folder, "fleet-ca"), Authority(folder, "other-ca")
-    here = "IP:127.0.0.1,DNS:localhost"
-    if certificate == "elsewhere":
-        pair = authority.issue("elsewhere", "DNS:broker.example")
-    else:
-        pair = authority.issue("broker", here, expired=certificate == "expired")
-    port, plain_port = free_port(), free_port()
-    acl = folder / "acl"
-    acl.write_text("topic readwrite booth/#\npattern readwrite booth/v1/61/%u/#\n")
-    broker = Mosquitto(
-        folder,
-        "\n".join([
-            f"acl_file {acl}", f"listener {plain_port} 127.0.0.1", f"listener {port} 127.0.0.1", f"cafile {authority.file}",
-            f"certfile {pair.certificate}", f"keyfile {pair.key}", "require_certificate true", "use_identity_as_username true",
-        ]),
-        port,
-    )  # fmt: skip
-    await broker.start()
-    try:
-        yield Secure(folder, authority, stranger, broker, plain_port)
-    finally:
-        await broker.stop()
 
 
 async def test_f28_a_good_certificate_on_both_sides_connects_and_proves_the_booths_name(tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from agent.app import Agent
+from agent.contract.documents import CONFIG_SECTIONS
 from agent.documents.judge import payload_type
 from agent.documents.signatures import seal
 from agent.machine import Machine
 from agent.overlay import with_accepted
 from agent.peripherals import declared
 from agent.settings import data_of, read
-from agent.settings_remote import SECTIONS
 from tests.documents.operator import key
 from tests.documents.published import BOOTH, GOOD, OPERATOR, PLACES, answer, codes, configured, flipped, publish, said
 from tests.faults.test_clock_faults import YEAR_S, JumpingTimes
@@ -128,7 +128,7 @@ _values = st.recursive(
 _unknown = st.dictionaries(st.text(max_size=9).map(lambda text: f"X{text}"), _values, min_size=1, max_size=3)
 _wrong = st.one_of(
     # No section is anything but a table, and none is called so.
-    st.dictionaries(st.sampled_from(SECTIONS), _scalars | st.lists(_values, max_size=3), min_size=1, max_size=3),
+    st.dictionaries(st.sampled_from(CONFIG_SECTIONS), _scalars | st.lists(_values, max_size=3), min_size=1, max_size=3),
     _unknown,
     _unknown.map(lambda keys: {"reporting": keys}),
     _values.filter(lambda value: not _seconds(value)).map(lambda value: {"reporting": {"telemetry_s": value}}),
@@ -183,6 +183,11 @@ async def test_f34_clock_ten_years_ahead(tmp_path: Path) -> None:
             assert (again["status"], again["sections"]) == ("stale", fresh["sections"])
             taken = await answer(w, OPERATOR.sign("config", {"reporting": {"telemetry_s": 301}}, rev=6))
             assert (taken["status"], taken["sections"]["reporting"]["value"]["telemetry_s"]) == ("applied", 301)
+        times.offset_s = 0.0
+        async with _running(w, file, times):  # and when the cause is gone, nothing of it stays
+            assert w.observer.last("state")["clock"] == "synced"
+            later = OPERATOR.sign("config", {"reporting": {"telemetry_s": 302}}, rev=7, not_after="2030-01-01T00:00:00.000Z")
+            assert (await answer(w, later))["status"] == "applied"
 
 
 @asynccontextmanager

@@ -47,12 +47,45 @@ def test_the_floor_is_saved_only_when_the_clock_is_synchronised(tmp_path: Path) 
     clock.save_floor()
     assert not file.exists()
     times.synced = True
+    clock.witnessed()
     clock.save_floor()
     assert float(file.read_text()) == RELEASED_AT + 100
     times.wall = RELEASED_AT + 50
     clock.save_floor()
     assert float(file.read_text()) == RELEASED_AT + 100, "the floor never sinks"
     assert Clock(file, Times(0.0)).wall() == rfc3339(RELEASED_AT + 100), "and outlives a restart"
+
+
+def test_a_time_source_that_is_wrong_by_years_moves_the_floor_by_no_more_than_the_time_that_went_by(tmp_path: Path) -> None:
+    """Or the booth would wait for that year, over every restart, once the source is right again."""
+    file = tmp_path / "clock-floor"
+    times = Times(RELEASED_AT + 100)
+    clock = Clock(file, times)
+    clock.witnessed()
+    clock.save_floor()
+    times.wall += 10 * YEAR_S
+    times.mono += 3600
+    clock.save_floor()
+    assert float(file.read_text()) == RELEASED_AT + 3700, "the witness spoke of another time"
+    assert not clock.floor_lags()
+    times.wall = RELEASED_AT + 3800
+    times.mono += 100
+    assert clock.word() == "synced"
+    assert Clock(file, times).word() == "synced"
+
+
+def test_a_witness_lets_the_floor_make_up_for_the_time_without_power(tmp_path: Path) -> None:
+    file = tmp_path / "clock-floor"
+    times = Times(RELEASED_AT + YEAR_S)
+    clock = Clock(file, times)
+    times.mono += 5
+    clock.save_floor()
+    assert float(file.read_text()) == RELEASED_AT + 5
+    clock.witnessed()
+    assert clock.floor_lags()
+    clock.save_floor()
+    assert float(file.read_text()) == RELEASED_AT + YEAR_S
+    assert not clock.floor_lags()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +109,9 @@ def test_a_floor_of_the_same_release_in_twenty_years_is_believed_and_one_of_a_fl
     file.write_text(str(RELEASED_AT + 1e9))
     assert Clock(file, Times(0.0)).wall_s() == RELEASED_AT
     file.unlink()
-    Clock(file, Times(RELEASED_AT + 1e9)).save_floor()
+    clock = Clock(file, Times(RELEASED_AT + 1e9))
+    clock.witnessed()
+    clock.save_floor()
     assert not file.exists(), "what would not be believed is not saved"
 
 
@@ -84,6 +119,7 @@ def test_a_floor_that_cannot_be_saved_leaves_the_saved_one(tmp_path: Path) -> No
     file = tmp_path / "clock-floor"
     times = Times(RELEASED_AT + 100)
     clock = Clock(file, times)
+    clock.witnessed()
     clock.save_floor()
     (tmp_path / "clock-floor.new").mkdir()
     times.wall += 100
