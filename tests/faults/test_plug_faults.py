@@ -1,8 +1,10 @@
 """The fault catalogue on what is plugged in: a stick (row 73), another printer (row 79); and on limits too low (row 69)."""
 
+import asyncio
 import contextlib
 import json
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -115,5 +117,24 @@ async def test_f69_at_the_limit_of_descriptors_it_sheds_says_so_and_goes_on(tmp_
         detail = w.observer.last("health/camera")["findings"][0]["detail"]
         assert "Too many open files" in str(detail)
         await w.until(lambda: w.observer.last("alarm/camera/probe-failed"), "the alarm")
+        w.printer.change(paper="out")
+        await w.until(lambda: w.observer.codes("receipt-printer") == ["media-empty"], "what the printer pushes", 5.0)
+
+
+@pytest.mark.skipif(shutil.which("prlimit") is None, reason="missing here: prlimit (util-linux)")
+async def test_f69_without_a_single_descriptor_to_be_had_its_telemetry_says_less_and_nothing_ends(tmp_path: Path) -> None:
+    async with world(tmp_path, reporting={"telemetry_s": 5}) as w:
+        agent = await w.start_agent()
+        await w.until(lambda: any("rss_bytes" in m.json for m in w.observer.of("tele/agent")), "telemetry", 15.0)
+        kept = set(range(1024))
+        for _ in range(20):  # what is open for a moment leaves a number free
+            await asyncio.sleep(0.05)
+            kept &= {int(entry.name) for entry in Path(f"/proc/{agent.pid}/fd").iterdir()}
+        lowest_free = next(number for number in range(1024) if number not in kept)
+        subprocess.run(["prlimit", f"--pid={agent.pid}", f"--nofile={lowest_free}:"], check=True)
+        less = await w.until(
+            lambda: [m.json for m in w.observer.of("tele/agent") if "rss_bytes" not in m.json], "telemetry without memory", 30.0
+        )
+        assert less[0]["cpu_s"] >= 0
         w.printer.change(paper="out")
         await w.until(lambda: w.observer.codes("receipt-printer") == ["media-empty"], "what the printer pushes", 5.0)
