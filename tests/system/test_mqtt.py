@@ -424,8 +424,8 @@ def test_attempts_back_off_to_a_minute_with_jitter_above_a_floor() -> None:
     assert max(late) - min(late) > 20, "no jitter: booths that lost one broker would all come back at once"
 
 
-def test_a_fleet_that_loses_its_broker_comes_back_spread_over_half_a_minute() -> None:
-    """f74: the broker that comes back at once would else have all of it within a second."""
+def test_f74_a_fleet_that_loses_its_broker_comes_back_spread_over_half_a_minute() -> None:
+    """A broker that comes back at once would else have all of it within a second."""
 
     class Settled(Unreachable):
         async def _one_connection(self) -> None:

@@ -241,9 +241,9 @@ def test_afterwards_the_same_version_runs_and_root_still_answers(
     installed: VirtualBooth, releases: Releases, rows: list[dict[str, Any]]
 ) -> None:
     assert rows
-    before = releases.in_use()
+    link, before = installed.run(_LINK), json.loads(installed.run("cat /opt/booth-agent/current/release.json"))["version"]
     installed.run("systemctl start booth-agent", 90)
     releases.until_online()
-    assert releases.in_use() == before
+    assert (installed.run(_LINK), releases.in_use()) == (link, before)
     assert installed.run("systemctl is-active booth-update-serve.socket") == "active\n"
     assert installed.run(_FAILED) == ""
