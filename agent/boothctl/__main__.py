@@ -15,6 +15,7 @@ from agent.boothctl import (
     report_acts,
     seeing,
     sign_acts,
+    tour,
     update_acts,
     why,
 )
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     acts = parser.add_subparsers(required=True, metavar="ACT")
     seeing.add_to(acts, json_option)
     why.add_to(acts, json_option)
+    tour.add_to(acts, json_option)
     command_acts.add_to(acts, json_option)
     for kind in ("config", "policy"):
         about = acts.add_parser(kind, help=f"the {kind} of booths").add_subparsers(required=True, metavar="ACT")

@@ -37,7 +37,7 @@ def add_to(acts: "argparse._SubParsersAction[argparse.ArgumentParser]", json_opt
 
 
 async def _ls(options: argparse.Namespace, address: BrokerAddress) -> int:
-    fleet = await _retained(options, address, options.area or "+", "+")
+    fleet = await retained(options, address, options.area or "+", "+")
     booths = [booth for booth in fleet.sorted() if not options.red or booth.is_red(local_time(booth.hours.tz))]
     show(options, [booth.as_json() for booth in booths], lambda: pages.booth_list(booths))
     return EXIT_DONE
@@ -52,7 +52,7 @@ def local_time(zone: str) -> datetime:
 
 
 async def _show(options: argparse.Namespace, address: BrokerAddress) -> int:
-    fleet = await _retained(options, address, "+", options.booth)
+    fleet = await retained(options, address, "+", options.booth)
     booth: BoothPicture | None = fleet.booths.get(options.booth)
     if booth is None:
         raise Failed(f"no message of a booth {options.booth!r} on this broker", status=EXIT_NO_ANSWER)
@@ -83,7 +83,8 @@ async def _watch(options: argparse.Namespace, address: BrokerAddress) -> int:
     return EXIT_DONE
 
 
-async def _retained(options: argparse.Namespace, address: BrokerAddress, area_name: str, booth: str) -> Fleet:
+async def retained(options: argparse.Namespace, address: BrokerAddress, area_name: str, booth: str) -> Fleet:
+    """What lies at the broker of these booths; `+` is any."""
     fleet = Fleet()
 
     def take(message: Incoming) -> None:

@@ -90,7 +90,7 @@ def test_every_verb_argument_and_reason_stands_on_the_page_and_every_link_leads_
             assert f"| `{argument}` |" in section, name
         assert f"| deadline | {verb.deadline_s:g} s |" in section
         assert ("`not-signed`" in section) == verb.technician
-    assert "| `duration_s` | whole number | 1 to 14400 | `3600` |" in text
+    assert "| `duration_s` | whole number | 0 to 14400 | `3600` |" in text
     assert "| `what` | text | one of agent, cups, network, browser | required |" in text
     for target in re.findall(r"\]\(([^)#]+)", text):
         assert (DOCS / target).is_file(), target
