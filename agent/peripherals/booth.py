@@ -34,7 +34,7 @@ def find(facts: Mapping[str, FactValue], _options: Options) -> Iterable[Observed
     if facts["update_failed"]:
         yield Observed("update-failed", {"update": facts["update_failed"]})
     days = facts["certificate_days"]
-    if isinstance(days, int) and days < _RENEWED_BEFORE_DAYS:
+    if isinstance(days, int | float) and days < _RENEWED_BEFORE_DAYS:
         yield Observed("certificate-expiring", {"days": days})
     if facts["session_lock"] is False:
         yield Observed("probe-failed", {"reason": "the session lock cannot be opened: nothing is scanned, filmed or mended"})
@@ -84,7 +84,7 @@ PERIPHERAL = Peripheral(
         Fact("session_endless", "boolean", "a session has lasted longer than heal.longest_session_s; nothing is healed meanwhile"),
         Fact("drifted_rules", "string", "rules of the policy that the booth was found to break within the last quarter of an hour; null if none"),
         Fact("update_failed", "string", "the update that did not become what the operator wants, and why; null if none"),
-        Fact("certificate_days", "number", "whole days for which the booth's own certificate is still good; null without one", "d"),
+        Fact("certificate_days", "integer", "whole days for which the booth's own certificate is still good; null without one", "d"),
         Fact("echo_heard", "boolean", "whether the booth's word to itself came back on this connection; null while waiting"),
     ),
     findings=(
@@ -121,8 +121,8 @@ PERIPHERAL = Peripheral(
         FindingKind(
             "certificate-expiring", "warning", "remote",
             Text(
-                "La borne doit recevoir un nouveau certificat ; sans lui, elle ne sera plus surveillée.",
-                "The booth's own certificate has to be renewed: after its last day the broker refuses the booth.",
+                "Le certificat de la borne expire bientôt ; il doit être renouvelé.",
+                "The booth's own certificate is about to expire: renew it.",
             ),
         ),
         FindingKind(

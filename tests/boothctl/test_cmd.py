@@ -212,7 +212,7 @@ async def test_a_waiting_command_is_cancelled(tmp_path: Path) -> None:
         (("--broker", NOBODY, "locate"), "write --broker behind BOOTH VERB"),
         (("maintenance", "--on", "maybe", "--code", "A"), "write true or false"),
         (("locate", "--id", "c 1"), "id: write 1 to 64 of A-Z"),
-        (("locate", "--by", "é"), "by: write who asks"),
+        (("locate", "--by", "\u202e"), "by: write who asks"),
         (("locate", "--wait-s", "-1"), "wait_s: write a number from 0 to 86400"),
         (("self-destruct",), "invalid choice: 'self-destruct'"),
         ((), "the following arguments are required: VERB"),
@@ -225,7 +225,7 @@ async def test_wrong_usage_is_status_2_before_anything_is_asked(tmp_path: Path, 
 
 
 async def test_all_that_is_wrong_with_a_technicians_command_is_told_at_once(tmp_path: Path) -> None:
-    asked = ("maintenance", "--duration-s", "0", "--wait-s", "-1")
+    asked = ("maintenance", "--duration-s", "-2", "--wait-s", "-1")
     done = await boothctl(tmp_path, "cmd", "61-0007", *asked, BOOTHCTL_BROKER=NOBODY)
     assert (done.status, done.out) == (2, "")
     assert [line.partition(":")[0] for line in said(done)] == [

@@ -24,7 +24,7 @@ from tests.peripherals.toy import toy_package
 KINDS = pytest.mark.parametrize("peripheral", declared().values(), ids=lambda peripheral: peripheral.kind)
 NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook"
-UNITS = {"°C": "_c", "%": "_pct", "bytes": "_bytes", "ms": "_ms", "s": "_s", "V": "_v", "dBm": "_dbm"}
+UNITS = {"°C": "_c", "%": "_pct", "bytes": "_bytes", "ms": "_ms", "s": "_s", "V": "_v", "dBm": "_dbm", "d": "_days"}
 LINE: Final = 80  # the light's companion: one line on a ticket or a small screen
 CITIZEN_WAITS_S: Final = 60.0  # contract §12
 
