@@ -33,6 +33,7 @@ async def keep_clock_floor(clock: Clock, witnessed: asyncio.Event) -> None:
         except OSError as error:
             log.warning("the clock floor was not saved: %s", error.strerror)
         due_s = clock.mono_s() + SAVE_EVERY_S
+        await asyncio.sleep(_LOOK_AT_CLOCK_S)  # whatever became of it
         while (left_s := due_s - clock.mono_s()) > 0 and not clock.floor_lags():
             witnessed.clear()
             with contextlib.suppress(TimeoutError):

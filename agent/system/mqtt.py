@@ -159,7 +159,7 @@ class Mqtt:
     async def _dial(self, dialer: Dialer) -> socket.socket:
         try:
             dialing = in_thread(dialer.dial, "dial-broker")
-        except OSError as error:  # no thread is to be had: for now
+        except OSError as error:  # no thread is to be had
             raise BrokerError("connect", "no-resources") from error
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
