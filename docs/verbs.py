@@ -122,7 +122,7 @@ boothctl cmd 61-0007 probe receipt-printer
 boothctl cmd 61-0007 self-test
 boothctl cmd 61-0007 heal receipt-printer --remedy reopen --wait-s 600 --by ann   # a citizen finishes first
 boothctl why 61-0007                                # what is wrong, since when, what was tried, what to bring, the last commands
-boothctl tour --area 61                             # who has to be visited, and the parts for all of them
+boothctl tour --area 61                             # who has to be visited, and the parts for all; ask while the shops are open
 ```
 
 Technician's commands are signed with a key that the booth's [trust list](fleet-configuration.md#the-list) names for `command`,

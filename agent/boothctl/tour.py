@@ -36,9 +36,12 @@ async def _tour(options: argparse.Namespace, address: BrokerAddress) -> int:
 
 def is_visited(booth: BoothPicture) -> bool:
     """A technician's alarm stands there, or it went dark in its opening hours: nobody knows why from afar."""
-    if booth.word == "lost":
-        return booth.is_red(local_time(booth.hours.tz))
-    return any(alarm["fix_by"] == "technician" for alarm in booth.alarms.values())
+    return is_dark(booth) or any(alarm["fix_by"] == "technician" for alarm in booth.alarms.values())
+
+
+def is_dark(booth: BoothPicture) -> bool:
+    """It went dark in its opening hours."""
+    return booth.word == "lost" and booth.is_red(local_time(booth.hours.tz))
 
 
 def _stop(booth: BoothPicture) -> dict[str, Any]:
@@ -49,11 +52,13 @@ def _stop(booth: BoothPicture) -> dict[str, Any]:
         for (peripheral, code), alarm in booth.alarms.items()
     ]
     alarms.sort(key=lambda alarm: (alarm["severity"] != "fault", alarm["since"], alarm["peripheral"], alarm["code"]))
-    since = [str(booth.state.get("since", ""))] if booth.word == "lost" else []
+    dark = is_dark(booth)
+    since = [str(booth.state.get("since", ""))] if dark else []
     return {
         "area": booth.area,
         "booth": booth.booth,
         "state": booth.word,
+        "dark": dark,
         "since": min([*since, *(alarm["since"] for alarm in alarms)]),
         "alarms": alarms,
     }
@@ -61,7 +66,7 @@ def _stop(booth: BoothPicture) -> dict[str, Any]:
 
 def _urgency(stop: dict[str, Any]) -> tuple[Any, ...]:
     """Area by area: what does not work before what only will not for long, and the oldest first."""
-    works = all(alarm["severity"] != "fault" for alarm in stop["alarms"]) and stop["state"] != "lost"
+    works = all(alarm["severity"] != "fault" for alarm in stop["alarms"]) and not stop["dark"]
     return stop["area"], works, stop["since"], stop["booth"]
 
 
@@ -82,7 +87,7 @@ def _page(tour: dict[str, Any]) -> str:
 
 def _lines(stop: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     who = (stop["area"], stop["booth"], stop["state"])
-    if stop["state"] == "lost":
+    if stop["dark"]:
         yield (*who, stop["since"], "dark in its opening hours", "–", "technician", "–")
         who = ("", "", "")
     for alarm in stop["alarms"]:

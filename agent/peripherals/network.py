@@ -26,6 +26,7 @@ _TROUBLED_S: Final = 10.0  # between probes while something is wrong
 # What the shopkeeper mends, and the kernel does not tell of: she is to see within 5 s that it helped.
 _HERS: Final = ("gateway-unreachable", "dns-failure", "captive-portal")
 _MENDED_S: Final = 3.0
+_NOTHING_BEYOND: Final = "nothing-beyond"  # a whole region may be so, for hours: nobody asks its sites every three seconds
 _LOSS_WINDOW: Final = 10  # probes
 _LOSS_MIN_SEGMENTS: Final = 20
 
@@ -84,7 +85,7 @@ def _first_failure(facts: Mapping[str, Any]) -> Observed | None:
         return Observed("tls-failure", {"at": "check-page", "reason": page.removeprefix("tls:")}, severity="fault")
     if page.startswith("connect:") and facts["broker"] not in (None, "connected"):
         # Neither of two independent places answers: it is what lies behind the gateway, not they.
-        return Observed("gateway-unreachable", {"reason": "nothing-beyond"})
+        return Observed("gateway-unreachable", {"reason": _NOTHING_BEYOND})
     return None
 
 
@@ -127,7 +128,7 @@ class NetworkSource:
                 facts |= await self._beyond(broker)
         failed = _first_failure(PERIPHERAL.all_facts(Reading(facts)))
         self._between_s = self._options.interval_s
-        if failed is not None and failed.code in _HERS:
+        if failed is not None and failed.code in _HERS and failed.detail.get("reason") != _NOTHING_BEYOND:
             self._between_s = _MENDED_S
         elif failed is not None or broker.result not in (None, "connected"):
             self._between_s = min(_TROUBLED_S, self._options.interval_s)

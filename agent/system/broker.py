@@ -1,6 +1,7 @@
 """Reaching the broker: name resolution, TCP and TLS, with the reason in words when it fails."""
 
 import contextlib
+import errno
 import socket
 import ssl
 import struct
@@ -138,8 +139,12 @@ class Dialer:
     def _looked_up(self) -> Found:
         """getaddrinfo has no deadline: one that hangs is left behind in its thread, and no second one is started."""
         if self._lookup is None or self._lookup.done():
-            self._lookup = Future()
-            threading.Thread(target=self._look_up, args=(self._lookup,), name="resolve-broker", daemon=True).start()
+            lookup: Future[Found] = Future()
+            try:
+                threading.Thread(target=self._look_up, args=(lookup,), name="resolve-broker", daemon=True).start()
+            except RuntimeError as error:
+                raise OSError(errno.EAGAIN, "no thread is to be had") from error
+            self._lookup = lookup
         return self._lookup.result(LOOKUP_DEADLINE_S)
 
     def _look_up(self, lookup: "Future[Found]") -> None:

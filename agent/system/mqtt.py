@@ -118,7 +118,8 @@ class Mqtt:
             lasted_s = asyncio.get_running_loop().time() - started_s
             if lasted_s > STABLE_AFTER_S:
                 self._attempt = 0
-            if lasted_s > _SETTLED_AFTER_S:  # a broker that had a whole fleet: it comes back to all of it at once
+            # A broker that had a whole fleet comes back to all of it at once.
+            if lasted_s > _SETTLED_AFTER_S and not self._hurry:
                 self._attempt = _SPREAD_ATTEMPT
             if not self._closing:
                 await self._back_off()
@@ -183,6 +184,7 @@ class Mqtt:
                 await self._retry_now.wait()
         except TimeoutError:
             return
+        self._hurry = False  # it has been hurried
 
 
 def _close_late(dialing: "asyncio.Future[socket.socket]") -> None:

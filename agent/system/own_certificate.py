@@ -57,9 +57,12 @@ class OwnCertificate:
             not_after_s = None if found is None else await _not_after_s(Path(found[0]))
         except NotRun:
             return  # asked again at the next look
-        self._seen, self.not_after_s = found, not_after_s
-        self._save({"file": found, "not_after_s": not_after_s})
-        self._changed()
+        # No certificate, or not readable yet: it is looked at again.
+        self._seen = None if not_after_s is None else found
+        if not_after_s != self.not_after_s:
+            self.not_after_s = not_after_s
+            self._save({"file": self._seen, "not_after_s": not_after_s})
+            self._changed()
 
     def _found(self) -> list[Any] | None:
         file = self._file()
@@ -67,7 +70,7 @@ class OwnCertificate:
             found = None if file is None else file.stat()
         except OSError:
             found = None
-        return None if found is None else [str(file), found.st_ino, found.st_mtime_ns, found.st_size]
+        return None if found is None else [str(file), found.st_ino, found.st_ctime_ns, found.st_size]
 
 
 async def _not_after_s(file: Path) -> float | None:

@@ -466,6 +466,24 @@ async def test_retry_now_cuts_a_long_wait_short() -> None:
         await c.connected()
 
 
+@pytest.mark.parametrize("name", ["dial-broker", "resolve-broker"])
+async def test_f69_without_a_thread_to_be_had_it_tries_again(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    async with FakeBroker() as broker, client(broker.port) as c:
+        await until(lambda: c.lost, "an attempt")
+        assert not c.running.done()
+        monkeypatch.undo()
+        c.mqtt.retry_now()
+        await c.connected()
+
+
 # --- another broker ---
 
 
